@@ -67,7 +67,7 @@ export const RowFlag = {
   Sound: 1, // the IP header is sound as contract §1 defines it: the row counts in a flow record
   FragmentFirst: 2, // first fragment of several (offset 0, more to come)
   FragmentLater: 4, // offset > 0
-  Transport: 8, // the transport header was read and is well-formed; ports and TCP columns hold
+  Transport: 8, // the transport header was read and is well-formed (of a later fragment: its ports are known from the first)
   IcmpError: 16, // an ICMP/ICMPv6 error; `hash` is of the carried packet where that was readable
   Arp: 32,
   NeighbourDiscovery: 64, // ICMPv6 types 133–137 and MLD 130–132, 143

@@ -11,6 +11,11 @@ export class ConnectionKey {
   discriminator = 0;
   /** 1: the row can only be original, 2: only a reply, 3: either; 0: no connection can hold it. */
   ways = 0;
+
+  /** Sets the key of the row again, after other rows have used it. */
+  refresh(batch: PacketBatch, row: number): void {
+    connectionKey(batch, row, this);
+  }
 }
 
 const ICMP = 1;

@@ -65,5 +65,5 @@ export const Status = {
   Plan1: 0x40000,
   Closed: 0x80000, // TCP: reset, or both FINs acknowledged
   Flood: 0x100000, // goes to many ports: decided by the stages each time
-  Kept: 0x200000, // admitted before a change that would deny it (existingConnections: keep)
+  Cut: 0x200000, // Denied, and was admitted before a change: both directions stay closed until a SYN begins anew
 } as const;
