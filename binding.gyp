@@ -1,0 +1,13 @@
+{
+  "targets": [
+    {
+      "target_name": "seine",
+      "sources": ["native/addon.cc", "native/parse.cc", "native/tuple_hash.cc", "native/checksum.cc", "native/compose.cc", "native/replay.cc"],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_CPP_EXCEPTIONS"],
+      "cflags!": ["-fno-exceptions"],
+      "cflags_cc!": ["-fno-exceptions", "-std=gnu++17"],
+      "cflags_cc": ["-std=gnu++20", "-O3", "-fexceptions", "-Wall", "-Wextra"]
+    }
+  ]
+}

@@ -1,0 +1,184 @@
+// Plan replay: says what src/conntrack/replay.ts says. Rows go in groups whose index slots and entries are prefetched
+// before they are looked at, so that cache misses overlap.
+#include "replay.h"
+#include "entry.h"
+#include <algorithm>
+#include <cstring>
+
+namespace seine {
+
+ReplayTimeouts replay_timeouts{};
+
+namespace {
+
+constexpr uint8_t TCP = 6, UDP = 17;
+constexpr uint8_t FIN = 1, SYN = 2, RST = 4, ACK = 16;
+constexpr uint32_t ESTABLISHED_BOTH = 0x22;
+constexpr uint32_t MAX_ACK_WINDOW = 66000;
+constexpr uint8_t EGRESS_STAGE = 5;
+constexpr uint32_t GROUP = 16;
+
+inline uint64_t get64(const uint32_t* at) {
+  uint64_t value;
+  std::memcpy(&value, at, 8);
+  return value;
+}
+inline void put64(uint32_t* at, uint64_t value) { std::memcpy(at, &value, 8); }
+
+inline int32_t diff(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b); }
+
+inline uint32_t turned(uint32_t ports) { return (ports >> 16) | (ports << 16); }
+
+bool same_addresses(const uint32_t* entry, const uint32_t* row, uint32_t turn) {
+  for (uint32_t i = 0; i < 8; i++)
+    if (entry[i] != row[i ^ turn]) return false;
+  return true;
+}
+
+// Entry × 2 + direction, −1 = none.
+int64_t find(const ReplayContext& c, uint32_t hash, const uint32_t* address, uint32_t ports, uint32_t key) {
+  const bool six = (key & 0xf00) == 0x600;
+  const uint32_t src = address[six ? 3 : 0], dst = address[six ? 7 : 4];
+  const uint32_t reverse = turned(ports);
+  for (uint32_t slot = hash & c.slot_mask;; slot = (slot + 1) & c.slot_mask) {
+    const uint32_t* at = c.words + c.slots_at + static_cast<size_t>(slot) * 2;
+    const uint32_t found = at[1];
+    if (found == 0) return -1;
+    if (at[0] != hash) continue;
+    const uint32_t* e = c.words + c.entries_at + static_cast<size_t>(found - 1) * ENTRY_WORDS;
+    if (e[E::KEY] != key || e[E::DISCRIMINATOR] != 0) continue;
+    const uint32_t* whole = c.words + c.addresses_at + static_cast<size_t>(found - 1) * 8;
+    if (e[E::SRC] == src && e[E::DST] == dst && e[E::PORTS] == ports && (!six || same_addresses(whole, address, 0)))
+      return static_cast<int64_t>(found - 1) * 2;
+    if (e[E::SRC] == dst && e[E::DST] == src && e[E::PORTS] == reverse && (!six || same_addresses(whole, address, 4)))
+      return static_cast<int64_t>(found - 1) * 2 + 1;
+  }
+}
+
+bool move_window(uint32_t* e, uint32_t side, const BatchColumns* b, uint32_t r) {
+  uint32_t* s = e + E::TCP + side * TCP_WORDS;
+  uint32_t* p = e + E::TCP + (1 - side) * TCP_WORDS;
+  const uint32_t ack = b->tcp_ack[r];
+  const uint32_t end = b->tcp_seq[r] + b->payload_length[r];
+  const uint32_t peer_window = p[T::MAX_WINDOW], my_window = s[T::MAX_WINDOW];
+  const uint32_t my_end = s[T::END], peer_end = p[T::END];
+  if (peer_window == 0) return false;
+  if (diff(end, s[T::MAX_END]) > 0) return false;
+  if (diff(end, my_end - peer_window - 1) <= 0) return false;
+  if (diff(ack, peer_end) > 0) return false;
+  if (diff(ack, peer_end - std::max(my_window, MAX_ACK_WINDOW)) < 0) return false;
+  const uint32_t scaled = static_cast<uint32_t>(b->tcp_window[r]) << (s[T::SCALE] & 0x1f);
+  if (scaled > my_window) s[T::MAX_WINDOW] = scaled;
+  if (diff(end, my_end) > 0) s[T::END] = end;
+  const uint32_t allowed = ack + std::max<uint32_t>(scaled, 1);
+  if (diff(allowed, p[T::MAX_END]) > 0) p[T::MAX_END] = allowed;
+  return true;
+}
+
+bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
+  if (b->flags[r] != (SOUND | TRANSPORT) || b->fault[r] != 0) return false;
+  const uint8_t protocol = b->protocol[r];
+  if (protocol != TCP && protocol != UDP) return false;
+  const uint32_t ports = b->src_port[r] | (static_cast<uint32_t>(b->dst_port[r]) << 16);
+  const uint32_t key = protocol | ((b->kind[r] == IP6 ? 6u : 4u) << 8) | (static_cast<uint32_t>(b->vlan[r]) << 16);
+  const int64_t found = find(c, b->hash[r], b->address + r * 8, ports, key);
+  if (found < 0) return false;
+  const uint32_t direction = found & 1;
+  uint32_t* e = c.words + c.entries_at + static_cast<size_t>(found >> 1) * ENTRY_WORDS;
+  uint32_t* d = e + E::DIRECTION + direction * DIRECTION_WORDS;
+  const uint64_t now = b->time_ns[r];
+  const uint32_t status = e[E::STATUS];
+  const uint32_t needed = direction == 0 ? Status::PLAN0 | Status::RECORD0 : Status::PLAN1 | Status::RECORD1;
+  if ((status & needed) != needed || (status & (Status::CUT | Status::FLOOD | Status::CLOSED)) != 0) return false;
+  if (e[E::EPOCH_IN] != c.epochs[e[E::ORIGIN] & 0xffff] ||
+      e[E::EPOCH_OUT] != c.epochs[e[E::DIRECTION + D::PLAN_PORT] & 0xffff])
+    return false;
+  if (now >= get64(e + E::EXPIRES)) return false;
+
+  const uint32_t plan = d[D::PLAN_VERDICT];
+  const uint8_t verdict = plan & 0xff;
+  const uint32_t out_port = verdict == FORWARD ? d[D::PLAN_PORT] & 0xffff : PORT_DROPPED;
+  if (d[D::INTERFACES] != ((b->in_port[r] & 0xffff) | (out_port << 16))) return false;
+  if (((d[D::MARKS] >> 16) & 0xff) != verdict) return false;
+  // As doubles, like the reference: what lies beyond 2^53 ns rounds alike.
+  if (static_cast<double>(static_cast<int64_t>(now - get64(d + D::LAST))) >= c.record_timeouts[0]) return false;
+  if (static_cast<double>(static_cast<int64_t>(now - get64(d + D::FIRST))) >= c.record_timeouts[1]) return false;
+  const uint32_t rewrite = plan >> 24;
+  if ((rewrite & DECREMENT_TTL) != 0 && b->ttl[r] <= 1) return false;
+
+  uint32_t timeout;
+  uint8_t ct;
+  if (status & Status::DENIED) {
+    timeout = protocol == TCP ? replay_timeouts.tcp_syn_sent : replay_timeouts.udp_first;
+    ct = CT_TRACKED | CT_NEW;
+  } else {
+    const bool replied = (status & Status::SEEN_REPLY) != 0;
+    if (protocol == TCP) {
+      if ((status & 0xff) != ESTABLISHED_BOTH || !replied) return false;
+      if ((b->tcp_flags[r] & (SYN | FIN | RST | ACK)) != ACK) return false;
+      if (!move_window(e, direction, b, r)) return false;
+      timeout = replay_timeouts.tcp_established;
+    } else {
+      if (!replied && direction == 1) return false;
+      if (direction == 0 && (status & Status::MULTIPLE) == 0) return false;
+      timeout = replied ? replay_timeouts.udp_multiple : replay_timeouts.udp_single;
+    }
+    ct = static_cast<uint8_t>(CT_TRACKED | (replied ? CT_ESTABLISHED : CT_NEW) | (direction == 1 ? CT_REPLY : 0));
+  }
+  put64(e + E::EXPIRES, now + static_cast<uint64_t>(c.timeouts[timeout]));
+
+  put64(d + D::PACKETS, get64(d + D::PACKETS) + 1);
+  put64(d + D::OCTETS, get64(d + D::OCTETS) + b->ip_length[r]);
+  put64(d + D::FRAME_OCTETS, get64(d + D::FRAME_OCTETS) + b->frame_octets[r]);
+  put64(d + D::LAST, now);
+  if (protocol == TCP) d[D::MARKS] |= static_cast<uint32_t>(b->tcp_flags[r]) << 8;
+
+  const uint32_t ingress = d[D::INGRESS_RULE], egress = d[D::EGRESS_RULE];
+  const uint8_t stage = (plan >> 16) & 0xff;
+  b->verdict[r] = verdict;
+  b->drop_reason[r] = (plan >> 8) & 0xff;
+  b->stage[r] = stage;
+  b->rewrite[r] = static_cast<uint16_t>(rewrite);
+  b->tunnel[r] = static_cast<uint16_t>(d[D::PLAN_PORT] >> 16);
+  b->out_port[r] = out_port;
+  b->ct[r] = ct;
+  b->direction[r] = static_cast<uint8_t>(direction);
+  b->connection[r] = static_cast<uint32_t>((found >> 1) + 1);
+  b->ingress_rule[r] = ingress;
+  b->egress_rule[r] = egress;
+  b->rule[r] = verdict != FORWARD && stage == EGRESS_STAGE ? egress : ingress != 0 ? ingress : egress;
+  return true;
+}
+
+}  // namespace
+
+uint32_t replay_rows(const ReplayContext& c, BatchColumns* b, const int32_t* rows, uint32_t count, int32_t* slow) {
+  std::memset(c.classes, 0, c.class_mask + 1);
+  uint32_t left = 0;
+  for (uint32_t group = 0; group < count; group += GROUP) {
+    const uint32_t end = std::min(count, group + GROUP);
+    for (uint32_t i = group; i < end; i++)
+      __builtin_prefetch(c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2);
+    for (uint32_t i = group; i < end; i++) {
+      // The slot's first candidate: right for nearly all rows at a load of one half.
+      const uint32_t* at = c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2;
+      if (at[1] == 0) continue;
+      const char* e = reinterpret_cast<const char*>(c.words + c.entries_at + static_cast<size_t>(at[1] - 1) * ENTRY_WORDS);
+      __builtin_prefetch(e, 1);
+      __builtin_prefetch(e + 64, 1);
+      __builtin_prefetch(e + 128, 1);
+      __builtin_prefetch(e + 192, 1);
+    }
+    for (uint32_t i = group; i < end; i++) {
+      const int32_t row = rows[i];
+      uint8_t& taken = c.classes[b->hash[row] & c.class_mask];
+      if (taken != 0 || !replay_row(c, b, static_cast<uint32_t>(row))) {
+        if (b->flags[row] & SOUND) taken = 1;
+        slow[left++] = row;
+      }
+    }
+  }
+  return left;
+}
+
+}  // namespace seine

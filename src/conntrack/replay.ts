@@ -1,0 +1,159 @@
+/**
+ * The fast path: replays the plans of established connections, one call for many rows. Reference of native/replay.cc.
+ * A row is finished here when its connection is there and live, its plan holds, its flow record is open and stays so, and
+ * tracking its protocol needs no more than moving windows on. All other rows are listed in `slow`, in order, and so is
+ * every later row whose hash falls in the same turn class (pipeline.ts), so that a connection's rows keep their order.
+ */
+import { Ct, Port, Verdict } from '../batch/drop-reason.js';
+import { Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
+import { add64 } from '../metrics/shared-counters.js';
+import { D, DIRECTION_WORDS, E, Status } from './entry.js';
+import { expired, touch } from './flow-accounting.js';
+import { elapsed } from './flow-accounting.js';
+import { isFresh } from './plan.js';
+import type { ConnectionTable } from './table.js';
+import { ACK, FIN, MAX_ACK_WINDOW, RST, Side, SYN } from './tcp-state.js';
+import { T, TCP_WORDS } from './entry.js';
+import { Timeout } from './timeouts.js';
+
+/** What replay needs of a shard; native code gets the same arrays. */
+export interface ReplayContext {
+  table: ConnectionTable;
+  epochs: Uint32Array;
+  /** ns, by Timeout.*. */
+  timeouts: Float64Array;
+  /** ns: idle, active. */
+  recordTimeouts: Float64Array;
+  /** One octet a turn class; a length that is a power of two. */
+  classes: Uint8Array;
+}
+
+const TCP = 6, UDP = 17;
+const ESTABLISHED_BOTH = Side.Established | (Side.Established << 4);
+
+/** Returns how many rows were left in `slow`. */
+export function replayRows(
+  context: ReplayContext,
+  batch: PacketBatch,
+  rows: Int32Array,
+  count: number,
+  slow: Int32Array,
+): number {
+  const { classes } = context;
+  classes.fill(0);
+  let left = 0;
+  for (let i = 0; i < count; i++) {
+    const row = rows[i]!;
+    const cls = batch.hash[row]! & (classes.length - 1);
+    if (classes[cls] !== 0 || !replayRow(context, batch, row)) {
+      if ((batch.flags[row]! & RowFlag.Sound) !== 0) classes[cls] = 1;
+      slow[left++] = row;
+    }
+  }
+  return left;
+}
+
+function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boolean {
+  const { table, timeouts } = context;
+  const { words } = table;
+  const plain = RowFlag.Sound | RowFlag.Transport;
+  if (batch.flags[row] !== plain || batch.fault[row] !== 0) return false;
+  const protocol = batch.protocol[row]!;
+  if (protocol !== TCP && protocol !== UDP) return false;
+  const ports = (batch.srcPort[row]! | (batch.dstPort[row]! << 16)) >>> 0;
+  const key = (protocol | ((batch.kind[row] === Kind.Ip6 ? 6 : 4) << 8) | (batch.vlan[row]! << 16)) >>> 0;
+  const found = table.find(batch.hash[row]!, batch.address, row * 8, ports, key, 0, 3);
+  if (found < 0) return false;
+  const entry = found >> 1;
+  const direction = found & 1;
+  const at = table.at(entry);
+  const d = at + E.direction + direction * DIRECTION_WORDS;
+  const low = batch.timeNs[row * 2]!;
+  const high = batch.timeNs[row * 2 + 1]!;
+  const status = words[at + E.status]!;
+  const needed = direction === 0 ? Status.Plan0 | Status.Record0 : Status.Plan1 | Status.Record1;
+  if ((status & needed) !== needed || (status & (Status.Cut | Status.Flood | Status.Closed)) !== 0) return false;
+  if (!isFresh(table, context.epochs, entry) || expired(words, at, low, high)) return false;
+
+  // The record must go on as it is.
+  const plan = words[d + D.planVerdict]!;
+  const verdict = plan & 0xff;
+  const outPort = verdict === Verdict.Forward ? words[d + D.planPort]! & 0xffff : Port.Dropped;
+  if (words[d + D.interfaces]! !== ((batch.inPort[row]! & 0xffff) | (outPort << 16)) >>> 0) return false;
+  if (((words[d + D.marks]! >>> 16) & 0xff) !== verdict) return false;
+  if (elapsed(words, d + D.last, low, high) >= context.recordTimeouts[0]!) return false;
+  if (elapsed(words, d + D.first, low, high) >= context.recordTimeouts[1]!) return false;
+  const rewrite = plan >>> 24;
+  if ((rewrite & Rewrite.DecrementTtl) !== 0 && batch.ttl[row]! <= 1) return false;
+
+  let timeout: number;
+  let ct: number;
+  if ((status & Status.Denied) !== 0) {
+    timeout = protocol === TCP ? Timeout.tcpSynSent : Timeout.udpFirst;
+    ct = Ct.Tracked | Ct.New;
+  } else {
+    if (protocol === TCP) {
+      if ((status & 0xff) !== ESTABLISHED_BOTH || (status & Status.SeenReply) === 0) return false;
+      if ((batch.tcpFlags[row]! & (SYN | FIN | RST | ACK)) !== ACK) return false;
+      if (!moveWindow(words, at, direction, batch, row)) return false;
+      timeout = Timeout.tcpEstablished;
+    } else {
+      const replied = (status & Status.SeenReply) !== 0;
+      if (!replied && direction === 1) return false;
+      if (direction === 0 && (status & Status.Multiple) === 0) return false;
+      timeout = replied ? Timeout.udpMultiple : Timeout.udpSingle;
+    }
+    ct = Ct.Tracked | ((status & Status.SeenReply) !== 0 ? Ct.Established : Ct.New) | (direction === 1 ? Ct.Reply : 0);
+  }
+  touch(words, at, low, high, timeouts[timeout]!);
+
+  add64(words, d + D.packets, 1);
+  add64(words, d + D.octets, batch.ipLength[row]!);
+  add64(words, d + D.frameOctets, batch.frameOctets[row]!);
+  words[d + D.last] = low;
+  words[d + D.last + 1] = high;
+  if (protocol === TCP) words[d + D.marks] = words[d + D.marks]! | (batch.tcpFlags[row]! << 8);
+
+  const ingressRule = words[d + D.ingressRule]!;
+  const egressRule = words[d + D.egressRule]!;
+  const stage = (plan >>> 16) & 0xff;
+  batch.verdict[row] = verdict;
+  batch.dropReason[row] = (plan >>> 8) & 0xff;
+  batch.stage[row] = stage;
+  batch.rewrite[row] = rewrite;
+  batch.tunnel[row] = words[d + D.planPort]! >>> 16;
+  batch.outPort[row] = outPort;
+  batch.ct[row] = ct;
+  batch.direction[row] = direction;
+  batch.connection[row] = entry + 1;
+  batch.ingressRule[row] = ingressRule;
+  batch.egressRule[row] = egressRule;
+  // Of a denial, the rule of the stage that denied; of an admission, the ingress rule if there is one.
+  batch.rule[row] = verdict !== Verdict.Forward && stage === EGRESS_STAGE ? egressRule : ingressRule !== 0 ? ingressRule : egressRule;
+  return true;
+}
+const EGRESS_STAGE = 5;
+
+/** The established case of tcp-state.ts: a plain segment inside both windows moves them on; anything else is false. */
+function moveWindow(words: Uint32Array, at: number, side: number, batch: PacketBatch, row: number): boolean {
+  const s = at + E.tcp + side * TCP_WORDS;
+  const r = at + E.tcp + (1 - side) * TCP_WORDS;
+  const seq = batch.tcpSeq[row]!;
+  const ack = batch.tcpAck[row]!;
+  const end = (seq + batch.payloadLength[row]!) >>> 0;
+  const peerWindow = words[r + T.maxWindow]!;
+  const myWindow = words[s + T.maxWindow]!;
+  const myEnd = words[s + T.end]!;
+  const peerEnd = words[r + T.end]!;
+  if (peerWindow === 0) return false;
+  if (((end - words[s + T.maxEnd]!) | 0) > 0) return false;
+  if (((end - (myEnd - peerWindow - 1)) | 0) <= 0) return false;
+  if (((ack - peerEnd) | 0) > 0) return false;
+  if (((ack - (peerEnd - Math.max(myWindow, MAX_ACK_WINDOW))) | 0) < 0) return false;
+  const scaled = batch.tcpWindow[row]! * 2 ** (words[s + T.scale]! & 0xff);
+  if (scaled > myWindow) words[s + T.maxWindow] = scaled;
+  if (((end - myEnd) | 0) > 0) words[s + T.end] = end;
+  const allowed = (ack + Math.max(scaled, 1)) >>> 0;
+  if (((allowed - words[r + T.maxEnd]!) | 0) > 0) words[r + T.maxEnd] = allowed;
+  return true;
+}
