@@ -1,0 +1,220 @@
+// The addon: checks every argument, then calls a kernel on raw pointers. One call per batch. Kernels know no N-API.
+#include <napi.h>
+#include <unistd.h>
+#include "batch.h"
+#include "checksum.h"
+#include "compose.h"
+#include "entry.h"
+#include "parse.h"
+#include "replay.h"
+#include "tuple_hash.h"
+
+namespace {
+
+using Napi::CallbackInfo;
+
+[[noreturn]] void refuse(const CallbackInfo& info, const char* what) { throw Napi::TypeError::New(info.Env(), what); }
+
+template <typename T>
+struct Span {
+  T* data;
+  size_t size;
+};
+
+template <typename T>
+Span<T> array(const CallbackInfo& info, size_t index, napi_typedarray_type type, const char* what) {
+  if (index >= info.Length() || !info[index].IsTypedArray()) refuse(info, what);
+  napi_typedarray_type found;
+  size_t length;
+  void* data;
+  if (napi_get_typedarray_info(info.Env(), info[index], &found, &length, &data, nullptr, nullptr) != napi_ok ||
+      found != type)
+    refuse(info, what);
+  return {static_cast<T*>(data), length};
+}
+
+uint32_t number(const CallbackInfo& info, size_t index, const char* what) {
+  if (index >= info.Length() || !info[index].IsNumber()) refuse(info, what);
+  const double value = info[index].As<Napi::Number>().DoubleValue();
+  if (!(value >= 0 && value <= 4294967295.0)) refuse(info, what);
+  return static_cast<uint32_t>(value);
+}
+
+seine::BatchColumns* columns(const CallbackInfo& info, size_t index) {
+  const auto block = array<uint8_t>(info, index, napi_uint8_array, "the batch's column block is a Uint8Array");
+  if (block.size < sizeof(seine::BatchColumns) || reinterpret_cast<uintptr_t>(block.data) % 8 != 0)
+    refuse(info, "the batch's column block is too small or not aligned");
+  return reinterpret_cast<seine::BatchColumns*>(block.data);
+}
+
+void check_frames(const CallbackInfo& info, const seine::BatchColumns* b, size_t data_size, uint32_t row) {
+  if (b->length[row] > data_size || b->offset[row] > data_size - b->length[row])
+    refuse(info, "a row's frame lies outside the batch's data");
+}
+
+// parseRows(block, data, first, count)
+Napi::Value ParseRows(const CallbackInfo& info) {
+  auto* b = columns(info, 0);
+  const auto data = array<uint8_t>(info, 1, napi_uint8_array, "data is a Uint8Array");
+  const uint32_t first = number(info, 2, "first is a row"), count = number(info, 3, "count is a number of rows");
+  if (first > seine::BATCH_ROWS || count > seine::BATCH_ROWS - first) refuse(info, "rows lie outside the batch");
+  for (uint32_t row = first; row < first + count; row++) check_frames(info, b, data.size, row);
+  seine::parse_rows(b, data.data, first, count);
+  return info.Env().Undefined();
+}
+
+void check_rows(const CallbackInfo& info, const Span<int32_t>& rows, uint32_t count) {
+  if (count > rows.size || count > seine::BATCH_ROWS) refuse(info, "count is larger than the list of rows");
+  for (uint32_t i = 0; i < count; i++)
+    if (rows.data[i] < 0 || rows.data[i] >= static_cast<int32_t>(seine::BATCH_ROWS)) refuse(info, "a row lies outside the batch");
+}
+
+// replayRows(block, words, epochs, timeouts, recordTimeouts, classes, rows, count, slow)
+Napi::Value ReplayRows(const CallbackInfo& info) {
+  auto* b = columns(info, 0);
+  const auto words = array<uint32_t>(info, 1, napi_uint32_array, "the table is a Uint32Array");
+  const auto epochs = array<uint32_t>(info, 2, napi_uint32_array, "epochs is a Uint32Array");
+  const auto timeouts = array<double>(info, 3, napi_float64_array, "timeouts is a Float64Array");
+  const auto records = array<double>(info, 4, napi_float64_array, "record timeouts is a Float64Array");
+  const auto classes = array<uint8_t>(info, 5, napi_uint8_array, "classes is a Uint8Array");
+  const auto rows = array<int32_t>(info, 6, napi_int32_array, "rows is an Int32Array");
+  const uint32_t count = number(info, 7, "count is a number of rows");
+  const auto slow = array<int32_t>(info, 8, napi_int32_array, "slow is an Int32Array");
+  check_rows(info, rows, count);
+  if (slow.size < count || epochs.size < 65536 || records.size < 2) refuse(info, "an argument of replayRows is too short");
+  if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse(info, "classes is a power of two long");
+  const auto& t = seine::replay_timeouts;
+  for (const uint32_t index : {t.tcp_syn_sent, t.tcp_established, t.udp_first, t.udp_single, t.udp_multiple})
+    if (index >= timeouts.size) refuse(info, "timeouts is too short");
+  if (words.size < 64) refuse(info, "the table is too short");
+  // The header of src/conntrack/table.ts: capacity, slot mask; the parts follow in order.
+  const size_t capacity = words.data[0], slot_mask = words.data[1];
+  const size_t slots_at = 64 + 4096;
+  const size_t entries_at = slots_at + (slot_mask + 1) * 2;
+  const size_t addresses_at = entries_at + capacity * seine::ENTRY_WORDS;
+  if (addresses_at + capacity * 8 != words.size || ((slot_mask + 1) & slot_mask) != 0 || addresses_at > UINT32_MAX)
+    refuse(info, "the table's header does not fit its size");
+  const seine::ReplayContext context{words.data,
+                                     static_cast<uint32_t>(slot_mask),
+                                     static_cast<uint32_t>(slots_at),
+                                     static_cast<uint32_t>(entries_at),
+                                     static_cast<uint32_t>(addresses_at),
+                                     epochs.data,
+                                     timeouts.data,
+                                     records.data,
+                                     classes.data,
+                                     static_cast<uint32_t>(classes.size - 1)};
+  return Napi::Number::New(info.Env(), seine::replay_rows(context, b, rows.data, count, slow.data));
+}
+
+// composeRows(block, data, table, rows, count, out, outAt, sizes)
+Napi::Value ComposeRows(const CallbackInfo& info) {
+  const auto* b = columns(info, 0);
+  const auto data = array<uint8_t>(info, 1, napi_uint8_array, "data is a Uint8Array");
+  const auto table = array<uint8_t>(info, 2, napi_uint8_array, "the rewrite table is a Uint8Array");
+  const auto rows = array<int32_t>(info, 3, napi_int32_array, "rows is an Int32Array");
+  const uint32_t count = number(info, 4, "count is a number of rows");
+  const auto out = array<uint8_t>(info, 5, napi_uint8_array, "out is a Uint8Array");
+  const uint32_t out_at = number(info, 6, "outAt is an offset");
+  const auto sizes = array<uint32_t>(info, 7, napi_uint32_array, "sizes is a Uint32Array");
+  check_rows(info, rows, count);
+  if (table.size != seine::REWRITE_TABLE_SIZE || sizes.size < count || out_at > out.size)
+    refuse(info, "an argument of composeRows is too short");
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t row = static_cast<uint32_t>(rows.data[i]);
+    check_frames(info, b, data.size, row);
+    if ((b->rewrite[row] & (seine::DECREMENT_TTL | seine::DECREMENT_TTL_TWICE)) != 0 &&
+        b->l3_offset[row] + (b->kind[row] == seine::IP6 ? 40u : 20u) > b->length[row])
+      refuse(info, "a row to be rewritten has no IP header");
+    if ((b->rewrite[row] & seine::DESTINATION_MAC) != 0 && b->length[row] < 14)
+      refuse(info, "a row to be rewritten has no Ethernet header");
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(seine::compose_rows(b, data.data, table.data, rows.data, count, out.data,
+                                                                               out_at, out.size, sizes.data)));
+}
+
+// checksum(octets, offset, length, initial)
+Napi::Value Checksum(const CallbackInfo& info) {
+  const auto octets = array<uint8_t>(info, 0, napi_uint8_array, "octets is a Uint8Array");
+  const uint32_t offset = number(info, 1, "offset"), length = number(info, 2, "length"), initial = number(info, 3, "initial");
+  if (length > octets.size || offset > octets.size - length) refuse(info, "the octets lie outside the array");
+  return Napi::Number::New(info.Env(), seine::internet_checksum(octets.data + offset, length, initial));
+}
+
+// updateChecksum16(checksum, before, after)
+Napi::Value UpdateChecksum(const CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), seine::update_checksum16(static_cast<uint16_t>(number(info, 0, "checksum")),
+                                                                static_cast<uint16_t>(number(info, 1, "before")),
+                                                                static_cast<uint16_t>(number(info, 2, "after"))));
+}
+
+// tupleHash(address, at, family, protocol, srcPort, dstPort[, table])
+Napi::Value TupleHash(const CallbackInfo& info) {
+  const auto address = array<uint32_t>(info, 0, napi_uint32_array, "address is a Uint32Array");
+  const uint32_t at = number(info, 1, "at");
+  if (address.size < 8 || at > address.size - 8) refuse(info, "the addresses lie outside the array");
+  const auto hash = info.Length() > 6 && info[6].ToBoolean() ? seine::tuple_hash_table : seine::tuple_hash;
+  return Napi::Number::New(info.Env(), hash(address.data + at, static_cast<int>(number(info, 2, "family")), number(info, 3, "protocol"),
+                                            number(info, 4, "srcPort"), number(info, 5, "dstPort")));
+}
+
+// duplicateDescriptor(fd): dup(2)
+Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
+  const int fd = dup(static_cast<int>(number(info, 0, "fd")));
+  if (fd < 0) throw Napi::Error::New(info.Env(), "dup failed");
+  return Napi::Number::New(info.Env(), fd);
+}
+
+// setTimeoutIndices({tcpSynSent, …}): where the timeouts lie in the array that replayRows gets.
+Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
+  const auto given = info[0].As<Napi::Object>();
+  const auto index = [&](const char* name) { return given.Get(name).As<Napi::Number>().Uint32Value(); };
+  seine::replay_timeouts = {index("tcpSynSent"), index("tcpEstablished"), index("udpFirst"), index("udpSingle"), index("udpMultiple")};
+  return info.Env().Undefined();
+}
+
+Napi::Value Layout(const CallbackInfo& info) {
+  auto result = Napi::Object::New(info.Env());
+  auto offsets = Napi::Object::New(info.Env());
+#define SEINE_X(field, name) offsets.Set(name, static_cast<double>(offsetof(seine::BatchColumns, field)));
+#define X(field, name) SEINE_X(field, name)
+  SEINE_COLUMNS(X)
+#undef X
+  auto reasons = Napi::Object::New(info.Env());
+#define X(code, name) reasons.Set(name, static_cast<double>(seine::code));
+  SEINE_DROP_REASONS(X)
+#undef X
+  auto entry = Napi::Object::New(info.Env());
+  entry.Set("words", static_cast<double>(seine::ENTRY_WORDS));
+  entry.Set("status", static_cast<double>(seine::E::STATUS));
+  entry.Set("expires", static_cast<double>(seine::E::EXPIRES));
+  entry.Set("origin", static_cast<double>(seine::E::ORIGIN));
+  entry.Set("direction", static_cast<double>(seine::E::DIRECTION));
+  entry.Set("tcp", static_cast<double>(seine::E::TCP));
+  result.Set("columns", offsets);
+  result.Set("size", static_cast<double>(sizeof(seine::BatchColumns)));
+  result.Set("reasons", reasons);
+  result.Set("entry", entry);
+  result.Set("crc32cHardware", seine::tuple_hash_uses_hardware());
+  return result;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, Napi::Value (*function)(const CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("parseRows", ParseRows);
+  add("replayRows", ReplayRows);
+  add("composeRows", ComposeRows);
+  add("checksum", Checksum);
+  add("updateChecksum16", UpdateChecksum);
+  add("tupleHash", TupleHash);
+  add("duplicateDescriptor", DuplicateDescriptor);
+  add("setTimeoutIndices", SetTimeoutIndices);
+  add("layout", Layout);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(seine, Init)
