@@ -161,6 +161,8 @@ export class Forwarding {
   readonly portMac = new Map<number, number[]>();
   readonly portByMac = new Map<string, number>();
   readonly podPorts: number[] = [];
+  /** Captures of link types without MACs: they can't be checked. */
+  linkTypeHasNoMacs = false;
   private readonly routes: AddressMap;
   private readonly owners: AddressMap;
   private readonly ownNode: AddressMap;
@@ -195,6 +197,15 @@ export class Forwarding {
   /** Index of the other node whose InternalIP this is, 0 = none. */
   tunnelPeer(address: Uint32Array, at: number, family: 4 | 6): number {
     return this.peers.lookup(address, at, family);
+  }
+  /** This node's address, octets in network order, from which it answers; null: it has none of the family. */
+  answerAddress(family: 4 | 6): Uint8Array | null {
+    const self = this.data.nodes[0];
+    const words = family === 6 ? self?.ip6 : self?.ip4;
+    if (!words) return null;
+    const octets = new Uint8Array(family === 6 ? 16 : 4);
+    for (let i = 0; i < octets.length; i++) octets[i] = (words[i >>> 2]! >>> (24 - (i & 3) * 8)) & 0xff;
+    return octets;
   }
   /** Replay's in-port: local pod → its port; remote pod or podCIDR → tunnel; else gateway. */
   inPortOf(address: Uint32Array, at: number, family: 4 | 6): number {

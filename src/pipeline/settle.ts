@@ -163,7 +163,6 @@ export function countLoose(shard: Shard, batch: PacketBatch, row: number): void 
     }
     if (entry < 0) {
       accounting.single(batch, row, batch.outPort[row]!, batch.verdict[row]!);
-      shard.counters.count('recordsMade');
       return;
     }
     shard.inserted(entry, batch.inPort[row]!);

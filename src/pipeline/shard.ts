@@ -8,6 +8,7 @@ import { ConnectionKey } from '../conntrack/connection-key.js';
 import { E, Status } from '../conntrack/entry.js';
 import { FlowAccounting, NEVER_NS } from '../conntrack/flow-accounting.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
+import type { ReplayContext } from '../conntrack/replay.js';
 import { timeoutsNs, type TimeoutName } from '../conntrack/timeouts.js';
 import { EndReason } from '../flow/flow-record.js';
 import { counterIndex, type CounterMemory, SharedCounters } from '../metrics/shared-counters.js';
@@ -76,6 +77,7 @@ export class Shard {
   readonly endpoints: Int32Array;
   readonly totals: Int32Array;
   readonly emitter: Emitter;
+  readonly replayContext: ReplayContext;
   readonly key = new ConnectionKey();
   readonly loose = new ConnectionKey();
   /** Work bits and table entry of each row. */
@@ -100,6 +102,13 @@ export class Shard {
     this.endpoints = new Int32Array(shared.endpoints);
     this.totals = new Int32Array(shared.totals);
     this.emitter = new Emitter(this.counters);
+    this.replayContext = {
+      table: this.table,
+      epochs: this.epochs,
+      timeouts: this.timeouts,
+      recordTimeouts: new Float64Array(2),
+      classes: new Uint8Array(8192),
+    };
     this.setRecordTimeouts(settings.idleTimeout, settings.activeTimeout);
   }
 
@@ -107,6 +116,8 @@ export class Shard {
   setRecordTimeouts(idle: number, active: number): void {
     this.accounting.idleNs = idle * 1e9;
     this.accounting.activeNs = active < 0 ? NEVER_NS : (active === 0 ? 600 : active) * 1e9;
+    this.replayContext.recordTimeouts[0] = this.accounting.idleNs;
+    this.replayContext.recordTimeouts[1] = this.accounting.activeNs;
   }
 
   swap(next: Generation): void {

@@ -35,7 +35,7 @@ export function process(batch: PacketBatch, shard: Shard): void {
 
 /** Makes the row's entry (or makes it anew); 0, or the reason for which there is none. */
 function makeConnection(batch: PacketBatch, shard: Shard, row: number): number {
-  const { table, key } = shard;
+  const { table } = shard;
   const low = batch.timeNs[row * 2]!;
   const high = batch.timeNs[row * 2 + 1]!;
   const inPort = batch.inPort[row]!;
@@ -44,7 +44,7 @@ function makeConnection(batch: PacketBatch, shard: Shard, row: number): number {
   if (entry === -2) return DropReason.EndpointLimit;
   const { words } = table;
   const at = table.at(entry);
-  const protocol = key.key & 0xff;
+  const protocol = batch.protocol[row]!;
   if (protocol === 6 && (batch.flags[row]! & (RowFlag.Transport | RowFlag.FragmentLater)) === RowFlag.Transport) {
     const { tcpFlags, tcpSeq, tcpAck, tcpWindow, payloadLength, wscale } = batch;
     trackTcp(
