@@ -101,13 +101,19 @@ export interface BatchMemory {
   readonly columns: SharedArrayBuffer;
   readonly data: SharedArrayBuffer;
   readonly emit: SharedArrayBuffer;
+  /** How the rows are split over shards: start and count of each, then the rows in shards' order (engine/dispatcher.ts). */
+  readonly slices: SharedArrayBuffer;
 }
+
+/** Shards that a batch can be split over. */
+export const SHARDS_MAX = 64;
 
 export function allocateBatch(): BatchMemory {
   return {
     columns: new SharedArrayBuffer(COLUMNS_SIZE),
     data: new SharedArrayBuffer(BATCH_DATA_SIZE),
     emit: new SharedArrayBuffer(EMIT_SIZE),
+    slices: new SharedArrayBuffer((SHARDS_MAX * 4 + BATCH_ROWS * 2) * 4),
   };
 }
 
@@ -166,6 +172,9 @@ export class PacketBatch {
   /** Emission header and descriptors as words, and its octets. */
   readonly emitWords: Int32Array;
   readonly emitData: Uint8Array;
+  /** [2 × phase × SHARDS_MAX + 2 × shard]: start, count. Phase 0 judges, phase 1 accounts ICMP errors. */
+  readonly sliceBounds: Int32Array;
+  readonly sliceRows: Int32Array;
 
   constructor(readonly memory: BatchMemory = allocateBatch()) {
     const { columns, data, emit } = memory;
@@ -217,6 +226,8 @@ export class PacketBatch {
     this.ct = u8('ct');
     this.direction = u8('direction');
     this.owner = u8('owner');
+    this.sliceBounds = new Int32Array(memory.slices, 0, SHARDS_MAX * 4);
+    this.sliceRows = new Int32Array(memory.slices, SHARDS_MAX * 16, BATCH_ROWS * 2);
     this.emitWords = new Int32Array(emit, 0, EMIT_HEADER_WORDS + EMIT_ROWS * EMIT_WORDS);
     this.emitData = new Uint8Array(emit, (EMIT_HEADER_WORDS + EMIT_ROWS * EMIT_WORDS) * 4, EMIT_DATA_SIZE);
   }

@@ -161,8 +161,6 @@ export class Forwarding {
   readonly portMac = new Map<number, number[]>();
   readonly portByMac = new Map<string, number>();
   readonly podPorts: number[] = [];
-  /** Captures of link types without MACs: they can't be checked. */
-  linkTypeHasNoMacs = false;
   private readonly routes: AddressMap;
   private readonly owners: AddressMap;
   private readonly ownNode: AddressMap;

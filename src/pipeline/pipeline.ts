@@ -123,13 +123,15 @@ function retire(batch: PacketBatch, stage: number): void {
   let kept = 0;
   for (let i = 0; i < batch.liveCount; i++) {
     const row = live[i]!;
-    if (dropReason[row] !== DropReason.None) {
-      if (verdict[row] !== Verdict.Reject) verdict[row] = Verdict.Drop;
-      batch.stage[row] = stage;
-    } else if (verdict[row] === Verdict.Unspecified) {
-      live[kept++] = row;
-      continue;
-    } else if (batch.stage[row] === 0) batch.stage[row] = stage;
+    if (verdict[row] === Verdict.Unspecified) {
+      if (dropReason[row] === DropReason.None) {
+        live[kept++] = row;
+        continue;
+      }
+      verdict[row] = Verdict.Drop;
+    }
+    // A replayed plan names the stage that decided it.
+    if (batch.stage[row] === 0) batch.stage[row] = verdict[row] === Verdict.Forward ? PIPELINE.length - 1 : stage;
   }
   batch.liveCount = kept;
 }

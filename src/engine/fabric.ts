@@ -1,0 +1,51 @@
+/**
+ * The shared memory that threads meet in: batches, rings, doorbells, tables, counters. Participant 0 is the main thread,
+ * participant 1 + s the worker of shard s. Made by the engine, handed to every worker as it is.
+ */
+import { allocateBatch, type BatchMemory } from '../batch/packet-batch.js';
+import { FragmentTable } from '../conntrack/fragments.js';
+import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
+import { allocateCounters, type CounterMemory } from '../metrics/shared-counters.js';
+import { allocateSharedState, type SharedState } from '../pipeline/shard.js';
+import { RewriteTable } from '../batch/rewrite-table.js';
+import { RING_SIZE } from './ring.js';
+
+/** Batches that one participant may have in flight. */
+export const BATCHES_PER_PARTICIPANT = 12;
+
+export interface Fabric {
+  shards: number;
+  /** [participant][n] */
+  batches: BatchMemory[][];
+  /** Rings to shards and back: see ringOffset. */
+  rings: SharedArrayBuffer;
+  /** One word a participant (doorbell), then one a shard (how often its worker was lost). */
+  bells: SharedArrayBuffer;
+  tables: TableMemory[];
+  counters: CounterMemory[];
+  shared: SharedState;
+  fragments: SharedArrayBuffer;
+  rewrite: SharedArrayBuffer;
+  /** Epoch ns − monotonic ns at the start: every thread's clock. */
+  clockOffsetNs: bigint;
+}
+
+export function makeFabric(shards: number, connectionsMax: number): Fabric {
+  const participants = shards + 1;
+  return {
+    shards,
+    batches: Array.from({ length: participants }, () => Array.from({ length: BATCHES_PER_PARTICIPANT }, allocateBatch)),
+    rings: new SharedArrayBuffer(participants * shards * 2 * RING_SIZE),
+    bells: new SharedArrayBuffer((participants + shards) * 4),
+    tables: Array.from({ length: shards }, () => ConnectionTable.allocate(connectionsMax)),
+    counters: Array.from({ length: participants }, allocateCounters),
+    shared: allocateSharedState(),
+    fragments: FragmentTable.allocate(),
+    rewrite: new RewriteTable().memory,
+    clockOffsetNs: BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint(),
+  };
+}
+
+/** Octet offset of the ring from `participant` to `shard` (back = false), or from the shard back to it. */
+export const ringOffset = (fabric: Fabric, participant: number, shard: number, back: boolean): number =>
+  ((participant * fabric.shards + shard) * 2 + (back ? 1 : 0)) * RING_SIZE;

@@ -1,0 +1,67 @@
+/**
+ * Single-producer, single-consumer ring of small messages in shared memory, and the doorbell that wakes its reader. One
+ * ring for each (owner of batches, shard) pair and one back. A full ring can't happen: it holds more than its owner's batches.
+ */
+export const RING_ENTRIES = 64;
+const WORDS = 4;
+const HEAD = 0; // next to read, written by the consumer
+const TAIL = 16; // next to write, written by the producer; a cache line of its own
+const DATA = 32;
+export const RING_SIZE = (DATA + RING_ENTRIES * WORDS) * 4;
+
+export class Ring {
+  private readonly words: Int32Array;
+  constructor(memory: SharedArrayBuffer, offset: number) {
+    this.words = new Int32Array(memory, offset, DATA + RING_ENTRIES * WORDS);
+  }
+  push(a: number, b: number, c: number, d: number): void {
+    const { words } = this;
+    const tail = words[TAIL]!;
+    if (tail - Atomics.load(words, HEAD) >= RING_ENTRIES) throw new Error('a ring holds more messages than its owner has batches');
+    const at = DATA + (tail % RING_ENTRIES) * WORDS;
+    words[at] = a;
+    words[at + 1] = b;
+    words[at + 2] = c;
+    words[at + 3] = d;
+    Atomics.store(words, TAIL, tail + 1);
+  }
+  /** Copies the next message to `into`; false when there is none. */
+  pop(into: Int32Array): boolean {
+    const { words } = this;
+    const head = words[HEAD]!;
+    if (head === Atomics.load(words, TAIL)) return false;
+    const at = DATA + (head % RING_ENTRIES) * WORDS;
+    for (let i = 0; i < WORDS; i++) into[i] = words[at + i]!;
+    Atomics.store(words, HEAD, head + 1);
+    return true;
+  }
+}
+
+/** Wakes a thread's event loop: one word of shared memory, rung with every message. */
+export class Doorbell {
+  private stopped = false;
+  constructor(
+    private readonly words: Int32Array,
+    private readonly index: number,
+  ) {}
+  ring(): void {
+    Atomics.add(this.words, this.index, 1);
+    Atomics.notify(this.words, this.index);
+  }
+  /** Calls `pump` now and after every ring until `stop`. */
+  async listen(pump: () => void): Promise<void> {
+    while (!this.stopped) {
+      const seen = Atomics.load(this.words, this.index);
+      pump();
+      if (this.stopped) return;
+      const waiting = Atomics.waitAsync(this.words, this.index, seen);
+      if (waiting.async) await waiting.value;
+      // Sockets and timers get their turn between two rounds.
+      else await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+  }
+  stop(): void {
+    this.stopped = true;
+    this.ring();
+  }
+}
