@@ -39,7 +39,8 @@ export interface ForwardingData {
   ports: { port: number; kind: number; name: string; mac: number[] | null }[];
   nodes: NodePeer[]; // index 0 is this node
   gatewayMac: number[];
-  localMtu: number;
+  /** UDP port of the tunnel. */
+  tunnelPort: number;
 }
 
 /** This node's gateway MAC: its annotation, else 02 and five octets of a hash of its name. */
@@ -60,7 +61,7 @@ function firstAddress(words: readonly number[], family: 4 | 6): number[] {
   return first;
 }
 
-export function compileForwarding(objects: ClusterObjects, table: PortTable, node: string | null): ForwardingData {
+export function compileForwarding(objects: ClusterObjects, table: PortTable, node: string | null, tunnelPort: number): ForwardingData {
   const routes = new AddressMapBuilder();
   const owners = new AddressMapBuilder();
   const ownNode = new AddressMapBuilder();
@@ -150,7 +151,7 @@ export function compileForwarding(objects: ClusterObjects, table: PortTable, nod
     ports,
     nodes,
     gatewayMac: gatewayMacOf(node ?? '', self?.annotations['seine.dev/mac']),
-    localMtu: 0,
+    tunnelPort,
   };
 }
 
@@ -191,6 +192,13 @@ export class Forwarding {
   }
   isOwnNode(address: Uint32Array, at: number, family: 4 | 6): boolean {
     return this.ownNode.lookup(address, at, family) !== 0;
+  }
+  /** Is this one of this node's own InternalIPs? */
+  isSelf(address: Uint32Array, at: number, family: 4 | 6): boolean {
+    return this.route(address, at, family) >>> 24 === Route.OwnNode;
+  }
+  get tunnelPort(): number {
+    return this.data.tunnelPort;
   }
   /** Index of the other node whose InternalIP this is, 0 = none. */
   tunnelPeer(address: Uint32Array, at: number, family: 4 | 6): number {

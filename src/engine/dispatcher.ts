@@ -1,0 +1,342 @@
+/**
+ * Gets batches judged for one thread, the owner of the batches that it acquires. Parses them, resolves fragments, splits
+ * the rows by shard and sends each shard its slice over a ring (its own shard's it judges on the spot). Answers come back in
+ * the order of submits. Rows belong to one thread at a time: `owner` says which, and both sides assert it.
+ *
+ * ICMP errors are judged by the shard of the connection that they carry, but recorded under their own key, which may lie in
+ * another shard: when a batch is judged, its error rows go to the shards of their own keys, batch by batch in order.
+ */
+import { Port } from '../batch/drop-reason.js';
+import { Kind, PacketBatch, RowFlag, SHARDS_MAX } from '../batch/packet-batch.js';
+import { looseHash } from '../conntrack/connection-key.js';
+import { FragmentTable } from '../conntrack/fragments.js';
+import { shardOf } from '../flow/tuple-hash.js';
+import { counterIndex, DURATION_BUCKETS, SharedCounters, type Transport, TRANSPORTS } from '../metrics/shared-counters.js';
+import { kernels, nativeEnabled } from '../native/kernels.js';
+import type { Forwarding } from '../pipeline/forwarding.js';
+import { decapsulateTunnelRows } from '../pipeline/decapsulate.js';
+import { SeineError } from '../errors.js';
+import type { Dispatcher, SubmitOptions } from './engine-view.js';
+import type { Fabric } from './fabric.js';
+import { ringOffset } from './fabric.js';
+import { Doorbell, Ring } from './ring.js';
+
+export const Message = { Judge: 1, Account: 2, Failed: 3 } as const;
+
+/** A shard that lives in this very thread. */
+export interface LocalShard {
+  shard: number;
+  judge(batch: PacketBatch, rows: Int32Array, count: number, stableLow: number, stableHigh: number): void;
+  account(batch: PacketBatch, rows: Int32Array, count: number): void;
+}
+
+interface Flight {
+  batch: PacketBatch;
+  index: number;
+  transport: number;
+  startedNs: bigint;
+  pending: number;
+  accounting: 'none' | 'running' | 'done';
+  error: Error | null;
+  /** Slices still out, one bit a shard (two phases). */
+  out: Set<number>;
+  done: (error: Error | null) => void;
+}
+
+export class ThreadDispatcher implements Dispatcher {
+  private readonly batches: PacketBatch[];
+  private readonly free: number[] = [];
+  private readonly flights = new Map<number, Flight>();
+  private readonly order: Flight[] = [];
+  private readonly waiters: (() => void)[] = [];
+  private readonly toShard: Ring[] = [];
+  private readonly fromShard: Ring[] = [];
+  private readonly bells: Doorbell[] = [];
+  private readonly fragments: FragmentTable;
+  readonly counters: SharedCounters;
+  private readonly message = new Int32Array(4);
+  private clockLow = 0;
+  private clockHigh = 0;
+  private readonly stable = new Uint32Array(2);
+  private finalizing = false;
+  local: LocalShard | null = null;
+  forwarding: Forwarding | null = null;
+  /** replay: what comes in by the tunnel port is decapsulated already. */
+  replay = false;
+
+  constructor(
+    private readonly fabric: Fabric,
+    private readonly participant: number,
+  ) {
+    this.batches = fabric.batches[participant]!.map((memory) => new PacketBatch(memory));
+    this.batches.forEach((_, index) => this.free.push(index));
+    const bells = new Int32Array(fabric.bells);
+    for (let shard = 0; shard < fabric.shards; shard++) {
+      this.toShard.push(new Ring(fabric.rings, ringOffset(fabric, participant, shard, false)));
+      this.fromShard.push(new Ring(fabric.rings, ringOffset(fabric, participant, shard, true)));
+      this.bells.push(new Doorbell(bells, shard + 1));
+    }
+    this.fragments = new FragmentTable(fabric.fragments);
+    this.counters = new SharedCounters(fabric.counters[participant]!);
+  }
+
+  acquire(): PacketBatch | null {
+    const index = this.free.pop();
+    return index === undefined ? null : this.batches[index]!;
+  }
+  whenFree(callback: () => void): void {
+    if (this.free.length > 0) queueMicrotask(callback);
+    else this.waiters.push(callback);
+  }
+  release(batch: PacketBatch): void {
+    const index = this.batches.indexOf(batch);
+    if (index < 0 || this.free.includes(index)) throw new Error('a batch is released by its owner, once');
+    this.free.push(index);
+    const waiter = this.waiters.shift();
+    if (waiter !== undefined) queueMicrotask(waiter);
+  }
+  get inFlight(): number {
+    return this.order.length;
+  }
+
+  /** The service's clock, ns since 1970. */
+  nowNs(): bigint {
+    return process.hrtime.bigint() + this.fabric.clockOffsetNs;
+  }
+
+  submit(batch: PacketBatch, transport: Transport, options: SubmitOptions, done: (error: Error | null) => void): void {
+    const startedNs = process.hrtime.bigint();
+    const { count } = batch;
+    batch.emitWords[0] = 0;
+    batch.emitWords[1] = 0;
+    this.stampTime(batch, options.stampTime);
+    kernels.parseRows(batch, 0, count);
+    if (nativeEnabled) this.counters.count('rowsByNative', count);
+    if (this.forwarding !== null && !this.forwarding.metering) {
+      if (options.assignInPorts) this.assignInPorts(batch);
+      else if (!this.replay) decapsulateTunnelRows(batch, this.forwarding);
+    }
+    for (let row = 0; row < count; row++) {
+      if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0) {
+        this.fragments.resolve(batch, row);
+        this.counters.count('fragmentsTracked');
+      }
+    }
+    const index = this.batches.indexOf(batch);
+    const flight: Flight = {
+      batch, index, transport: TRANSPORTS.indexOf(transport), startedNs, pending: 0, accounting: 'none', error: null, out: new Set(), done,
+    };
+    this.flights.set(index, flight);
+    this.order.push(flight);
+    this.send(flight, Message.Judge, this.split(batch));
+    this.finalize();
+  }
+
+  /** Splits all rows by shard: bounds and row lists of phase 0. Returns the shards that have rows. */
+  private split(batch: PacketBatch): number[] {
+    const { shards } = this.fabric;
+    const { count, hash, sliceBounds, sliceRows } = batch;
+    if (shards === 1) {
+      for (let row = 0; row < count; row++) sliceRows[row] = row;
+      sliceBounds[0] = 0;
+      sliceBounds[1] = count;
+      return [0];
+    }
+    sliceBounds.fill(0, 0, SHARDS_MAX * 2);
+    for (let row = 0; row < count; row++) {
+      const at = shardOf(hash[row]!, shards) * 2 + 1;
+      sliceBounds[at] = sliceBounds[at]! + 1;
+    }
+    const used: number[] = [];
+    let start = 0;
+    for (let shard = 0; shard < shards; shard++) {
+      sliceBounds[shard * 2] = start;
+      start += sliceBounds[shard * 2 + 1]!;
+      if (sliceBounds[shard * 2 + 1]! > 0) used.push(shard);
+      sliceBounds[shard * 2 + 1] = 0;
+    }
+    for (let row = 0; row < count; row++) {
+      const at = shardOf(hash[row]!, shards) * 2;
+      sliceRows[sliceBounds[at]! + sliceBounds[at + 1]!] = row;
+      sliceBounds[at + 1] = sliceBounds[at + 1]! + 1;
+    }
+    return used;
+  }
+
+  /** Phase 1: sound ICMP errors, by the shards of their own keys. */
+  private splitErrors(batch: PacketBatch): number[] {
+    const { shards } = this.fabric;
+    const lists = new Map<number, number[]>();
+    for (let row = 0; row < batch.count; row++) {
+      if ((batch.flags[row]! & (RowFlag.IcmpError | RowFlag.Sound)) !== (RowFlag.IcmpError | RowFlag.Sound)) continue;
+      const shard = shardOf(looseHash(batch, row), shards);
+      const list = lists.get(shard);
+      if (list === undefined) lists.set(shard, [row]);
+      else list.push(row);
+    }
+    let at = batch.sliceRows.length / 2;
+    for (const [shard, rows] of lists) {
+      batch.sliceBounds[SHARDS_MAX * 2 + shard * 2] = at;
+      batch.sliceBounds[SHARDS_MAX * 2 + shard * 2 + 1] = rows.length;
+      batch.sliceRows.set(rows, at);
+      at += rows.length;
+    }
+    return [...lists.keys()].sort((a, b) => a - b);
+  }
+
+  private send(flight: Flight, kind: number, shards: readonly number[]): void {
+    const { batch } = flight;
+    const phase = kind === Message.Judge ? 0 : SHARDS_MAX * 2;
+    flight.pending += shards.length;
+    for (const shard of shards) {
+      const start = batch.sliceBounds[phase + shard * 2]!;
+      const rows = batch.sliceRows.subarray(start, start + batch.sliceBounds[phase + shard * 2 + 1]!);
+      for (let i = 0; i < rows.length; i++) batch.owner[rows[i]!] = shard + 1;
+      if (this.local?.shard === shard) {
+        if (kind === Message.Judge) this.local.judge(batch, rows, rows.length, this.stable[0]!, this.stable[1]!);
+        else this.local.account(batch, rows, rows.length);
+        this.returned(flight);
+        continue;
+      }
+      flight.out.add(shard);
+      this.toShard[shard]!.push(kind, flight.index, this.stable[0]! | 0, this.stable[1]! | 0);
+      this.bells[shard]!.ring();
+    }
+  }
+
+  private returned(flight: Flight): void {
+    flight.pending--;
+  }
+
+  /** Takes what shards sent back; called when the doorbell rings. */
+  pump(): void {
+    for (let shard = 0; shard < this.fromShard.length; shard++) {
+      while (this.fromShard[shard]!.pop(this.message)) {
+        const flight = this.flights.get(this.message[1]!);
+        if (flight === undefined || !flight.out.delete(shard)) continue; // its worker was given up meanwhile
+        if (this.message[0] === Message.Failed) flight.error = lost(shard);
+        this.returned(flight);
+      }
+    }
+    this.finalize();
+  }
+
+  /** The worker of a shard is gone: what it had in hand is answered with an error. */
+  shardLost(shard: number): void {
+    for (const flight of this.order) {
+      if (!flight.out.delete(shard)) continue;
+      flight.error = lost(shard);
+      this.returned(flight);
+    }
+    this.finalize();
+  }
+
+  private finalize(): void {
+    if (this.finalizing) return;
+    this.finalizing = true;
+    try {
+      while (this.order.length > 0) {
+        const flight = this.order[0]!;
+        if (flight.pending > 0) return;
+        const { batch } = flight;
+        if (flight.error === null && flight.accounting === 'none') {
+          const errors = this.splitErrors(batch);
+          flight.accounting = 'running';
+          if (errors.length > 0) {
+            this.send(flight, Message.Account, errors);
+            continue;
+          }
+        }
+        this.order.shift();
+        this.flights.delete(flight.index);
+        const last = batch.count - 1;
+        this.stable[0] = batch.timeNs[last * 2]!;
+        this.stable[1] = batch.timeNs[last * 2 + 1]!;
+        this.observe(flight);
+        flight.done(flight.error);
+      }
+    } finally {
+      this.finalizing = false;
+    }
+  }
+
+  private observe(flight: Flight): void {
+    const ns = Number(process.hrtime.bigint() - flight.startedNs);
+    const seconds = ns / 1e9;
+    let bucket = 0;
+    while (bucket < DURATION_BUCKETS.length && seconds > DURATION_BUCKETS[bucket]!) bucket++;
+    this.counters.add(counterIndex.batches(flight.transport));
+    this.counters.add(counterIndex.duration(flight.transport, bucket));
+    this.counters.add(counterIndex.durationNs(flight.transport), ns);
+  }
+
+  /** Sets or clamps the rows' times: the clock never goes back. */
+  private stampTime(batch: PacketBatch, stamp: boolean): void {
+    const { timeNs, count } = batch;
+    if (stamp) {
+      const now = this.nowNs();
+      const low = Number(now & 0xffffffffn);
+      const high = Number(now >> 32n);
+      if (high > this.clockHigh || (high === this.clockHigh && low > this.clockLow)) {
+        this.clockLow = low;
+        this.clockHigh = high;
+      }
+      for (let row = 0; row < count; row++) {
+        timeNs[row * 2] = this.clockLow;
+        timeNs[row * 2 + 1] = this.clockHigh;
+      }
+      return;
+    }
+    for (let row = 0; row < count; row++) {
+      const low = timeNs[row * 2]!;
+      const high = timeNs[row * 2 + 1]!;
+      if (high > this.clockHigh || (high === this.clockHigh && low >= this.clockLow)) {
+        this.clockLow = low;
+        this.clockHigh = high;
+      } else {
+        timeNs[row * 2] = this.clockLow;
+        timeNs[row * 2 + 1] = this.clockHigh;
+      }
+    }
+  }
+  /** The latest packet time so far, in two words. */
+  clock(): [number, number] {
+    return [this.clockLow, this.clockHigh];
+  }
+  stableNs(): bigint {
+    return (BigInt(this.stable[1]!) << 32n) | BigInt(this.stable[0]!);
+  }
+
+  /** Replay's in-ports, from source addresses (contract "Ports"). */
+  private assignInPorts(batch: PacketBatch): void {
+    const forwarding = this.forwarding!;
+    const { data } = batch;
+    const sender = new Uint32Array(4);
+    for (let row = 0; row < batch.count; row++) {
+      const flags = batch.flags[row]!;
+      let port: number = Port.Gateway;
+      if ((flags & RowFlag.Sound) !== 0) {
+        const family = batch.kind[row] === Kind.Ip6 ? 6 : 4;
+        const first = batch.address[row * 8]!;
+        const linkLocal = family === 6 ? first >>> 22 === 0xfe80 >>> 6 : first >>> 16 === 0xa9fe;
+        let unspecified = first === 0;
+        if (family === 6) for (let i = 1; i < 4; i++) unspecified = unspecified && batch.address[row * 8 + i] === 0;
+        port = linkLocal || unspecified ? this.portOfSourceMac(batch, row) : forwarding.inPortOf(batch.address, row * 8, family);
+      } else if ((flags & RowFlag.Arp) !== 0 && batch.length[row]! >= batch.l3Offset[row]! + 28) {
+        const at = batch.offset[row]! + batch.l3Offset[row]! + 14;
+        sender[0] = ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
+        port = sender[0] === 0 ? this.portOfSourceMac(batch, row) : forwarding.inPortOf(sender, 0, 4);
+      } else port = this.portOfSourceMac(batch, row);
+      batch.inPort[row] = port;
+    }
+  }
+  private portOfSourceMac(batch: PacketBatch, row: number): number {
+    if (batch.length[row]! < 12) return Port.Gateway;
+    const at = batch.offset[row]! + 6;
+    const mac = batch.data.subarray(at, at + 6).join(':');
+    return this.forwarding!.portByMac.get(mac) ?? Port.Gateway;
+  }
+}
+
+const lost = (shard: number): SeineError =>
+  new SeineError('SEINE_ERR_WORKER_LOST', `the worker of shard ${shard} was lost while it had the batch in hand; send it again`);
