@@ -1,0 +1,182 @@
+/**
+ * Where captured packets become rows of a batch. Octets are copied once per run of records, record headers included, so
+ * frames lie in `data` with gaps; no object is made per packet. What a batch has no column for (a packet's own time, its
+ * pcapng interface, packets that no engine sees) stands in CaptureRows.
+ */
+import { DropReason } from '../batch/drop-reason.js';
+import {
+  BATCH_DATA_SIZE,
+  BATCH_OCTETS_LIMIT,
+  BATCH_ROWS,
+  FRAME_MAX_SIZE,
+  type PacketBatch,
+} from '../batch/packet-batch.js';
+import { ETHERNET, type LinkReader, MADE_HEADER_SIZE } from './link.js';
+
+/** A packet that is judged before the engine: it has a verdict line and a count, but no row. */
+export interface EarlyDrop {
+  /** It came before this row of its batch. */
+  beforeRow: number;
+  reason: number;
+  timeLow: number;
+  timeHigh: number;
+  interfaceId: number;
+  frameOctets: number;
+  /** The row's columns, copied out by whoever took it from the batch; null when it never had any. */
+  flow: EarlyFlow | null;
+}
+export interface EarlyFlow {
+  family: 4 | 6;
+  address: Uint32Array;
+  protocol: number;
+  srcPort: number;
+  dstPort: number;
+}
+
+/** What belongs to a batch's rows beside its columns. One per batch in flight; fill() overwrites it. */
+export class CaptureRows {
+  /** Each packet's own time, two words, low first; the batch's timeNs never goes back, this may. */
+  readonly ownTime = new Uint32Array(BATCH_ROWS * 2);
+  readonly interfaceId = new Uint32Array(BATCH_ROWS);
+  /** In capture order. */
+  readonly early: EarlyDrop[] = [];
+  /** Number of the batch's first packet, 1-based over all captures. */
+  firstPacket = 1;
+}
+
+/** Why a format's scan stopped. */
+export const Scan = { NeedMore: 0, Full: 1 } as const;
+export type Scan = (typeof Scan)[keyof typeof Scan];
+
+export class RowWriter {
+  /** Packets seen over all captures. */
+  packets = 0;
+  private batch: PacketBatch | null = null;
+  private rows: CaptureRows | null = null;
+  private window: Uint8Array = new Uint8Array(0);
+  private rowsLimit = BATCH_ROWS;
+  private dataAt = 0;
+  private octets = 0;
+  private runStart = -1;
+  private runEnd = 0;
+  private runRow = 0;
+  private runLink: LinkReader = ETHERNET;
+  /** The latest time so far over all captures: the engine's clock. */
+  private clockLow = 0;
+  private clockHigh = 0;
+
+  begin(batch: PacketBatch, rows: CaptureRows, rowsLimit: number): void {
+    this.batch = batch;
+    this.rows = rows;
+    this.rowsLimit = rowsLimit;
+    this.dataAt = 0;
+    this.octets = 0;
+    this.runStart = -1;
+    batch.count = 0;
+    rows.early.length = 0;
+    rows.firstPacket = this.packets + 1;
+  }
+
+  /** The octets that positions of `row` refer to; call flush() before they move. */
+  setWindow(window: Uint8Array): void {
+    this.window = window;
+  }
+
+  /** The clock's words, for packets without a time of their own. */
+  get latestLow(): number {
+    return this.clockLow;
+  }
+  get latestHigh(): number {
+    return this.clockHigh;
+  }
+
+  /**
+   * Takes one packet of `captured` octets at `position` of the window; false when the batch is full and the packet must come
+   * again with the next. At least one octet range of MADE_HEADER_SIZE before `position` belongs to no frame (a record's
+   * header), so that a link header may be written there.
+   */
+  row(
+    position: number,
+    captured: number,
+    original: number,
+    timeLow: number,
+    timeHigh: number,
+    interfaceId: number,
+    link: LinkReader,
+  ): boolean {
+    const batch = this.batch!;
+    const rows = this.rows!;
+    const row = batch.count;
+    const onWire = original > captured ? original : captured;
+    const wireLength = link === ETHERNET ? onWire : Math.max(0, onWire - link.headerSize + MADE_HEADER_SIZE);
+    if (row + rows.early.length >= this.rowsLimit) return false;
+    const tooLong = wireLength > FRAME_MAX_SIZE || captured > FRAME_MAX_SIZE + link.headerSize;
+    if (!tooLong) {
+      if (this.octets + captured + MADE_HEADER_SIZE > BATCH_OCTETS_LIMIT) return false;
+      if (this.runStart >= 0 && link !== this.runLink) this.flush();
+      const from = this.runStart >= 0 ? this.runStart : Math.max(0, position - MADE_HEADER_SIZE);
+      const at = this.runStart >= 0 ? this.dataAt : this.dataAt + MADE_HEADER_SIZE;
+      if (at + (position + captured - from) > BATCH_DATA_SIZE) return false;
+      if (this.runStart < 0) {
+        this.runStart = from;
+        this.dataAt = at;
+        this.runRow = row;
+        this.runLink = link;
+      }
+    }
+    if (timeHigh > this.clockHigh || (timeHigh === this.clockHigh && timeLow > this.clockLow)) {
+      this.clockHigh = timeHigh;
+      this.clockLow = timeLow;
+    }
+    this.packets++;
+    if (tooLong) {
+      rows.early.push({
+        beforeRow: row,
+        reason: DropReason.FrameTooLong,
+        timeLow,
+        timeHigh,
+        interfaceId,
+        frameOctets: onWire,
+        flow: null,
+      });
+      return true;
+    }
+    this.runEnd = position + captured;
+    this.octets += captured;
+    batch.offset[row] = this.dataAt + (position - this.runStart);
+    batch.length[row] = captured;
+    batch.wireLength[row] = wireLength;
+    batch.frameOctets[row] = onWire;
+    batch.timeNs[row * 2] = this.clockLow;
+    batch.timeNs[row * 2 + 1] = this.clockHigh;
+    batch.inPort[row] = 0;
+    rows.ownTime[row * 2] = timeLow;
+    rows.ownTime[row * 2 + 1] = timeHigh;
+    rows.interfaceId[row] = interfaceId;
+    batch.count = row + 1;
+    return true;
+  }
+
+  /** Copies the run's octets into the batch and puts Ethernet headers where the link has others. */
+  flush(): void {
+    if (this.runStart < 0) return;
+    const batch = this.batch!;
+    batch.data.set(this.window.subarray(this.runStart, this.runEnd), this.dataAt);
+    this.dataAt += this.runEnd - this.runStart;
+    this.runStart = -1;
+    if (this.runLink === ETHERNET) return;
+    for (let row = this.runRow; row < batch.count; row++) {
+      const header = this.runLink.headerSize;
+      const offset = batch.offset[row]!;
+      const length = batch.length[row]!;
+      if (length < header) {
+        // Not even a link header: Parse says frame-truncated.
+        batch.length[row] = 0;
+        continue;
+      }
+      this.runLink.writeEthernet(batch.data, offset, length);
+      batch.offset[row] = offset + header - MADE_HEADER_SIZE;
+      batch.length[row] = length - header + MADE_HEADER_SIZE;
+    }
+  }
+}
