@@ -66,7 +66,7 @@ export class ThreadDispatcher implements Dispatcher {
 
   constructor(
     private readonly fabric: Fabric,
-    private readonly participant: number,
+    participant: number,
   ) {
     this.batches = fabric.batches[participant]!.map((memory) => new PacketBatch(memory));
     this.batches.forEach((_, index) => this.free.push(index));

@@ -1,0 +1,706 @@
+/**
+ * The engine: shards in piscina's threads, the objects that they enforce, and what front ends ask (engine-view.ts). Objects
+ * change by generation: compiled here, swapped in by every worker between two batches, and then the epochs of the touched
+ * ports are bumped, so that their connections are decided again on their next packet.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { DROP_REASONS, Port, STAGES, Verdict } from '../batch/drop-reason.js';
+import { EMIT_COPY, EMIT_HEADER_WORDS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
+import { RewriteTable } from '../batch/rewrite-table.js';
+import type { Config } from '../config/config.js';
+import { D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.js';
+import { SCTP_STATE_NAMES } from '../conntrack/sctp-state.js';
+import { ConnectionTable } from '../conntrack/table.js';
+import { tcpStateName } from '../conntrack/tcp-state.js';
+import { SeineError } from '../errors.js';
+import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record.js';
+import { formatAddress } from '../flow/ip-address.js';
+import { counterIndex, SharedCounters } from '../metrics/shared-counters.js';
+import { kernels } from '../native/kernels.js';
+import type { ClusterObjects, Pod } from '../objects/model.js';
+import { assignPorts, type PortTable } from '../objects/ports.js';
+import { readManifest } from '../objects/read.js';
+import { applyObjects, deleteObject, emptyObjects } from '../objects/store.js';
+import { compileForwarding, Forwarding, type ForwardingData } from '../pipeline/forwarding.js';
+import { emissionCount } from '../pipeline/emitter.js';
+import { VXLAN_PORT } from '../pipeline/decapsulate.js';
+import type { Generation, ShardSettings } from '../pipeline/shard.js';
+import { compilePolicies, type CompiledPolicy } from '../policy/compile.js';
+import { RuleRegistry } from '../policy/rule-registry.js';
+import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
+import { checkBatch } from '../batch/limits.js';
+import { ThreadDispatcher } from './dispatcher.js';
+import type {
+  ApplyResult, BatchInput, BatchOutput, ConnectionInfo, Dispatcher, EngineView, ExporterInfo, PolicyInfo, PortInfo, RuleInfo, WorkerInfo,
+} from './engine-view.js';
+import { type Fabric, makeFabric } from './fabric.js';
+import { Doorbell } from './ring.js';
+
+export interface EngineOptions {
+  config: Config;
+  objects?: ClusterObjects;
+  /** replay: the capture's clock, in-ports by source address, tunnel port already decapsulated. */
+  mode?: 'serve' | 'replay';
+  /** Module whose default export runs a WorkerTask; a front end gives its own to adopt connections. */
+  workerEntry?: URL;
+}
+
+interface WorkerSlot {
+  port: MessagePort | null;
+  state: WorkerInfo['state'];
+  threadId: number;
+  restarts: number;
+  clients: number;
+  readyWaiters: (() => void)[];
+  awaiting: Map<string, () => void>;
+}
+
+/** Restarts of one worker within a minute before the engine gives up on it. */
+const RESTARTS_PER_MINUTE = 20;
+
+export class Engine implements EngineView {
+  readonly dispatcher: Dispatcher;
+  readonly rewrite: RewriteTable;
+  private readonly own: ThreadDispatcher;
+  private readonly doorbell: Doorbell;
+  private readonly pool: Piscina;
+  private readonly slots: WorkerSlot[] = [];
+  private readonly counterBlocks: SharedCounters[];
+  private readonly registry = new RuleRegistry();
+  private objects: ClusterObjects;
+  private portTable: PortTable;
+  private compiled!: CompiledPolicy;
+  private forwardingData!: ForwardingData;
+  private forwarding!: Forwarding;
+  private generation = 0;
+  private applying: Promise<unknown> = Promise.resolve();
+  private closing = false;
+  private readonly restartTimes: number[] = [];
+  private readonly recordListeners = new Set<(records: FlowRecord[]) => void>();
+  private readonly packedListeners = new Set<(words: Uint32Array) => void>();
+  private readonly applyListeners: ((seconds: number) => void)[] = [];
+  private readonly shardStable: bigint[];
+  exporterStats: () => ExporterInfo[] = () => [];
+  /** Told of worker losses and other trouble, one line each. */
+  onWarning: (line: string) => void = (line) => process.stderr.write(`seine: ${line}\n`);
+
+  static async start(options: EngineOptions): Promise<Engine> {
+    const engine = new Engine(options);
+    await engine.startWorkers();
+    return engine;
+  }
+
+  private constructor(private readonly options: EngineOptions) {
+    const { config } = options;
+    this.config = config;
+    this.objects = options.objects ?? emptyObjects();
+    this.fabric = makeFabric(config.workers, config.conntrack.max);
+    this.own = new ThreadDispatcher(this.fabric, 0);
+    this.own.replay = options.mode === 'replay';
+    this.dispatcher = this.own;
+    this.rewrite = new RewriteTable(this.fabric.rewrite);
+    this.counterBlocks = this.fabric.counters.map((memory) => new SharedCounters(memory));
+    this.shardStable = new Array<bigint>(config.workers).fill(0n);
+    this.portTable = assignPorts(this.objects, config.node, config.hostGateway, null);
+    this.compile(this.objects, this.portTable);
+    this.doorbell = new Doorbell(new Int32Array(this.fabric.bells), 0);
+    void this.doorbell.listen(() => this.own.pump());
+    this.pool = new Piscina({
+      filename: (options.workerEntry ?? new URL('../worker/entry.js', import.meta.url)).href,
+      minThreads: config.workers,
+      maxThreads: config.workers,
+      concurrentTasksPerWorker: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      atomics: 'disabled',
+    });
+    this.pool.on('error', () => {}); // a lost worker's task is rejected too: it is handled there
+  }
+  readonly config: Config;
+  readonly fabric: Fabric;
+
+  // --- workers ---
+
+  private settings(shard: number): ShardSettings {
+    const { config } = this;
+    const { conntrack } = config;
+    return {
+      shard,
+      shards: config.workers,
+      max: conntrack.max,
+      maxPerEndpoint: conntrack.maxPerEndpoint ?? Math.max(1, Math.floor(conntrack.max / 4)),
+      tcpLoose: conntrack.tcpLoose,
+      tcpLiberal: conntrack.tcpLiberal,
+      verifyChecksums: conntrack.verifyChecksums,
+      timeouts: conntrack.timeouts,
+      existingConnections: config.policy.existingConnections,
+      fastPath: process.env.SEINE_FASTPATH !== 'off',
+      idleTimeout: config.netflow.idleTimeout,
+      activeTimeout: config.netflow.activeTimeout,
+      replay: this.options.mode === 'replay',
+    };
+  }
+
+  private async startWorkers(): Promise<void> {
+    for (let shard = 0; shard < this.config.workers; shard++) {
+      this.slots.push({ port: null, state: 'starting', threadId: 0, restarts: 0, clients: 0, readyWaiters: [], awaiting: new Map() });
+    }
+    await Promise.all(this.slots.map((_, shard) => this.runWorker(shard)));
+  }
+
+  /** Runs a shard's worker; resolves when it serves. A worker that ends unasked is run again. */
+  private runWorker(shard: number): Promise<void> {
+    const slot = this.slots[shard]!;
+    const { port1, port2 } = new MessageChannel();
+    slot.port = port1;
+    port1.on('message', (message: FromWorker) => this.fromWorker(shard, message));
+    const task: WorkerTask = { fabric: this.fabric, settings: this.settings(shard), generation: this.currentGeneration(), port: port2 };
+    const ready = new Promise<void>((resolve, reject) => {
+      slot.readyWaiters.push(resolve);
+      this.pool.run(task, { transferList: [port2] }).then(
+        () => {
+          slot.state = 'stopped';
+        },
+        (error: Error) => {
+          port1.close();
+          if (this.closing) return;
+          this.workerLost(shard, error);
+          reject(error);
+        },
+      );
+    });
+    ready.catch(() => {});
+    return ready;
+  }
+
+  private workerLost(shard: number, error: Error): void {
+    const slot = this.slots[shard]!;
+    slot.state = 'restarting';
+    slot.restarts++;
+    slot.clients = 0;
+    this.onWarning(`worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`);
+    this.own.shardLost(shard);
+    this.slots.forEach((other, index) => {
+      if (index !== shard) this.post(index, { type: 'lost', shard });
+      void other;
+    });
+    const now = Date.now();
+    this.restartTimes.push(now);
+    while (this.restartTimes[0]! < now - 60_000) this.restartTimes.shift();
+    if (this.restartTimes.length > RESTARTS_PER_MINUTE) {
+      this.onWarning(`workers were lost ${this.restartTimes.length} times within a minute: giving up`);
+      slot.state = 'stopped';
+      return;
+    }
+    for (const waiter of slot.awaiting.values()) waiter();
+    slot.awaiting.clear();
+    void this.runWorker(shard);
+  }
+
+  private fromWorker(shard: number, message: FromWorker): void {
+    const slot = this.slots[shard]!;
+    switch (message.type) {
+      case 'ready':
+        slot.state = 'serving';
+        slot.threadId = message.threadId;
+        for (const waiter of slot.readyWaiters.splice(0)) waiter();
+        break;
+      case 'clients':
+        slot.clients = message.count;
+        break;
+      case 'records': {
+        if (message.words.length > 0) {
+          for (const listener of this.packedListeners) listener(message.words);
+          if (this.recordListeners.size > 0) {
+            const records: FlowRecord[] = [];
+            for (let at = 0; at < message.words.length; at += RECORD_WORDS) records.push(unpackRecord(message.words, at));
+            for (const listener of this.recordListeners) listener(records);
+          }
+        }
+        const stable = (BigInt(message.high) << 32n) | BigInt(message.low);
+        if (stable > this.shardStable[shard]!) this.shardStable[shard] = stable;
+        break;
+      }
+      case 'swapped':
+        slot.awaiting.get(`swap ${message.generation}`)?.();
+        break;
+      case 'finished':
+        slot.awaiting.get('finish')?.();
+        break;
+      case 'stopped':
+        slot.awaiting.get('stop')?.();
+        break;
+    }
+  }
+
+  private post(shard: number, message: ToWorker): void {
+    this.slots[shard]?.port?.postMessage(message);
+  }
+  /** Sends a message to every worker and waits for its answer. */
+  private async ask(message: ToWorker, answer: string): Promise<void> {
+    await Promise.all(
+      this.slots.map((slot, shard) => {
+        if (slot.state === 'stopped') return Promise.resolve();
+        return new Promise<void>((resolve) => {
+          slot.awaiting.set(answer, () => {
+            slot.awaiting.delete(answer);
+            resolve();
+          });
+          this.post(shard, message);
+        });
+      }),
+    );
+  }
+
+  /** Hands a client's descriptor (a duplicate of its own) to the worker that has the fewest. */
+  adoptDescriptor(fd: number): void {
+    let chosen = 0;
+    this.slots.forEach((slot, shard) => {
+      if (slot.state === 'serving' && slot.clients < this.slots[chosen]!.clients) chosen = shard;
+    });
+    this.slots[chosen]!.clients++;
+    this.post(chosen, { type: 'adopt', fd });
+  }
+
+  // --- objects ---
+
+  private currentGeneration(): Generation {
+    return { generation: this.generation, policy: this.compiled, forwarding: this.forwardingData };
+  }
+
+  private compile(objects: ClusterObjects, table: PortTable): void {
+    const { config } = this;
+    this.compiled = compilePolicies({
+      objects,
+      endpoints: [...table.podByPort].map(([port, pod]) => ({ port, pod })),
+      registry: this.registry,
+    });
+    this.forwardingData = compileForwarding(objects, table, config.node, config.tunnelPort || VXLAN_PORT);
+    this.forwarding = new Forwarding(this.forwardingData);
+    this.own.forwarding = this.forwarding;
+    this.writeRewriteTable();
+  }
+
+  private writeRewriteTable(): void {
+    const { nodes, ports, gatewayMac } = this.forwardingData;
+    for (const { port, mac, kind } of ports) this.rewrite.setPort(port, kind === 2 ? gatewayMac : mac);
+    const self = nodes[0];
+    nodes.forEach((node, index) => {
+      if (index === 0 || self === undefined) return;
+      const family = self.ip4 !== null && node.ip4 !== null ? 4 : self.ip6 !== null && node.ip6 !== null ? 6 : null;
+      this.rewrite.setNode(
+        index,
+        family === null || this.config.trafficEncapMode !== 'encap'
+          ? null
+          : {
+              family,
+              local: (family === 4 ? self.ip4 : self.ip6)!,
+              remote: (family === 4 ? node.ip4 : node.ip6)!,
+              sourceMac: self.mac,
+              destinationMac: node.mac,
+              port: this.config.tunnelPort || VXLAN_PORT,
+              vni: 0,
+              ttl: 64,
+              udpChecksum: this.config.tunnelCsum || family === 6,
+              dontFragment: true,
+            },
+      );
+    });
+  }
+
+  apply(manifest: string, options: { origin: string; dryRun?: boolean; prune?: boolean }): Promise<ApplyResult> {
+    return this.serially(async () => {
+      const { inputs, warnings } = readManifest(manifest, options.origin);
+      const { objects, changes } = applyObjects(this.objects, inputs, { prune: options.prune ?? false });
+      return this.change(objects, changes, warnings, options.dryRun ?? false);
+    });
+  }
+  delete(kind: string, namespace: string | null, name: string): Promise<ApplyResult> {
+    return this.serially(async () => {
+      const { objects, changes } = deleteObject(this.objects, kind, namespace, name);
+      return this.change(objects, changes, [], false);
+    });
+  }
+  private serially<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.applying.then(work);
+    this.applying = result.catch(() => {});
+    return result;
+  }
+
+  private async change(objects: ClusterObjects, changes: ApplyResult['changes'], warnings: string[], dryRun: boolean): Promise<ApplyResult> {
+    const table = assignPorts(objects, this.config.node, this.config.hostGateway, this.portTable);
+    const nothing = changes.every(({ change }) => change === 'unchanged');
+    if (dryRun || nothing) return { changes, warnings, generation: this.generation };
+    const started = process.hrtime.bigint();
+    const before = { compiled: this.compiled, table: this.portTable };
+    this.compile(objects, table);
+    this.generation++;
+    this.objects = objects;
+    this.portTable = table;
+    await this.ask({ type: 'swap', generation: this.currentGeneration() }, `swap ${this.generation}`);
+    this.bumpEpochs(before.compiled, before.table, changes);
+    const seconds = Number(process.hrtime.bigint() - started) / 1e9;
+    for (const listener of this.applyListeners) listener(seconds);
+    return { changes, warnings, generation: this.generation };
+  }
+
+  /** Only connections of endpoints that a change touched are decided again. */
+  private bumpEpochs(before: CompiledPolicy, table: PortTable, changes: ApplyResult['changes']): void {
+    const epochs = new Int32Array(this.fabric.shared.epochs);
+    const touched = new Set<number>();
+    const ports = new Set([...table.podByPort.keys(), ...this.portTable.podByPort.keys()]);
+    const identity = (pod: Pod | undefined): string => (pod === undefined ? '' : JSON.stringify([pod.namespace, pod.name, pod.ips, pod.annotations['seine.dev/mac']]));
+    for (const port of ports) {
+      if (before.endpointDigest.get(port) !== this.compiled.endpointDigest.get(port)) touched.add(port);
+      if (identity(table.podByPort.get(port)) !== identity(this.portTable.podByPort.get(port))) touched.add(port);
+    }
+    if (changes.some(({ kind, change }) => (kind === 'Pod' || kind === 'Node') && change !== 'unchanged')) {
+      touched.add(Port.Tunnel);
+      touched.add(Port.Gateway);
+      touched.add(Port.Local);
+    }
+    for (const port of touched) Atomics.add(epochs, port, 1);
+  }
+
+  onApply(listener: (seconds: number) => void): void {
+    this.applyListeners.push(listener);
+  }
+
+  // --- batches ---
+
+  process(input: BatchInput): Promise<BatchOutput> {
+    const inPorts = typeof input.inPort === 'number' ? null : input.inPort;
+    checkBatch(input.data, input.length, inPorts === null ? 1 : inPorts.length, input.time?.length ?? null);
+    return new Promise((resolve, reject) => {
+      const attempt = () => {
+        if (this.closing) {
+          reject(new SeineError('SEINE_ERR_CLOSED', 'the engine is closed'));
+          return;
+        }
+        const batch = this.dispatcher.acquire();
+        if (batch === null) {
+          this.dispatcher.whenFree(attempt);
+          return;
+        }
+        fillBatch(batch, input);
+        this.dispatcher.submit(batch, 'library', { stampTime: input.time === undefined }, (error) => {
+          if (error !== null) reject(error);
+          else {
+            try {
+              resolve(this.output(batch, input.returnPackets ?? false));
+            } catch (failure) {
+              reject(failure);
+            }
+          }
+          this.dispatcher.release(batch);
+        });
+      };
+      attempt();
+    });
+  }
+
+  /** Copies a judged batch's answer out of shared memory. */
+  output(batch: PacketBatch, returnPackets: boolean): BatchOutput {
+    return copyOutput(batch, returnPackets, this.rewrite);
+  }
+
+  counters(): SharedCounters[] {
+    return [...this.counterBlocks.slice(1), this.counterBlocks[0]!];
+  }
+  ready(): boolean {
+    return !this.closing && this.slots.length > 0 && this.slots.every(({ state }) => state === 'serving');
+  }
+  metering(): boolean {
+    return this.forwardingData.metering;
+  }
+  ports(): PortInfo[] {
+    return this.portTable.ports;
+  }
+  portName(port: number): string | null {
+    if (this.metering()) return null;
+    return this.names.get(port) ?? null;
+  }
+  private namesOf: PortTable | null = null;
+  private namesMap = new Map<number, string>();
+  private get names(): Map<number, string> {
+    if (this.namesOf !== this.portTable) {
+      this.namesOf = this.portTable;
+      this.namesMap = new Map(this.portTable.ports.map(({ port, name }) => [port, name]));
+    }
+    return this.namesMap;
+  }
+  rules(): RuleInfo[] {
+    return this.registry.list();
+  }
+  rule(id: number): RuleInfo | null {
+    return this.registry.get(id);
+  }
+  policies(): PolicyInfo[] {
+    return this.compiled.policies;
+  }
+  services(): ReturnType<EngineView['services']> {
+    return [...this.objects.services.values()].map(({ namespace, name, type, clusterIPs, ports }) => ({
+      namespace,
+      name,
+      type,
+      clusterIPs,
+      ports: ports.map(({ port, protocol, name: portName }) => `${portName === null ? '' : `${portName}:`}${port}/${protocol}`),
+    }));
+  }
+  drops(): ReturnType<EngineView['drops']> {
+    const result: ReturnType<EngineView['drops']> = [];
+    STAGES.forEach((stage, s) => {
+      DROP_REASONS.forEach((reason, r) => {
+        const index = counterIndex.drop(s, r);
+        const packets = this.counterBlocks.reduce((sum, block) => sum + block.read(index), 0n);
+        if (packets > 0n) result.push({ stage, reason, packets });
+      });
+    });
+    return result;
+  }
+  workers(): WorkerInfo[] {
+    return this.slots.map((slot, worker) => {
+      const block = this.counterBlocks[worker + 1]!;
+      return {
+        worker,
+        threadId: slot.threadId,
+        state: slot.state,
+        restarts: slot.restarts,
+        clients: slot.clients,
+        packets: block.read(counterIndex.single('rowsHandled')),
+        connections: this.table(worker).used,
+        busySeconds: Number(block.read(counterIndex.single('busyNs'))) / 1e9,
+      };
+    });
+  }
+  exporters(): ExporterInfo[] {
+    return this.exporterStats();
+  }
+  private readonly tables: ConnectionTable[] = [];
+  private table(shard: number): ConnectionTable {
+    this.tables[shard] ??= new ConnectionTable(this.fabric.tables[shard]!);
+    return this.tables[shard];
+  }
+  connectionTotals(): ReturnType<EngineView['connectionTotals']> {
+    const totals = new Map<string, { protocol: string; state: string; count: number }>();
+    for (let shard = 0; shard < this.config.workers; shard++) {
+      const table = this.table(shard);
+      for (const entry of table.entries()) {
+        const at = table.at(entry);
+        const key = table.words[at + E.key]!;
+        if ((key & LOOSE_KEY) !== 0) continue;
+        const protocol = protocolName(key & 0xff);
+        const state = stateName(key & 0xff, table.words[at + E.status]!);
+        const total = totals.get(`${protocol} ${state}`);
+        if (total === undefined) totals.set(`${protocol} ${state}`, { protocol, state, count: 1 });
+        else total.count++;
+      }
+    }
+    return [...totals.values()];
+  }
+  *connections(): Iterable<ConnectionInfo> {
+    for (let shard = 0; shard < this.config.workers; shard++) {
+      const table = this.table(shard);
+      for (const entry of table.entries()) {
+        const info = describeConnection(table, entry, shard);
+        if (info !== null) yield info;
+      }
+    }
+  }
+  connectionsLimit(): number {
+    return this.config.conntrack.max;
+  }
+  /** Connections made, the most entries there ever were, entries now. */
+  summary(): { created: bigint; peak: number; active: number } {
+    const totals = new Int32Array(this.fabric.shared.totals);
+    const created = counterIndex.single('connectionsCreated');
+    let active = 0;
+    for (const { count } of this.connectionTotals()) active += count;
+    return { created: this.counterBlocks.reduce((sum, block) => sum + block.read(created), 0n), peak: totals[1]!, active };
+  }
+
+  // --- records ---
+
+  watchRecords(listener: (records: FlowRecord[]) => void): () => void {
+    this.recordListeners.add(listener);
+    return () => this.recordListeners.delete(listener);
+  }
+  /** Packed records as shards make them (flow/flow-record.ts). */
+  onPackedRecords(listener: (words: Uint32Array) => void): () => void {
+    this.packedListeners.add(listener);
+    return () => this.packedListeners.delete(listener);
+  }
+  /** Every record that was due a tick before this time has been delivered. */
+  stableNs(): bigint {
+    return this.shardStable.reduce((least, stable) => (stable < least ? stable : least), this.own.stableNs());
+  }
+  /** Ends every open record at the clock, `forced` unless due before; afterwards none is open. */
+  async finish(): Promise<void> {
+    const [low, high] = this.own.clock();
+    await this.ask({ type: 'finish', low, high }, 'finish');
+  }
+  setRecordTimeouts(idleTimeout: number, activeTimeout: number): void {
+    this.slots.forEach((_, shard) => {
+      this.post(shard, { type: 'records', idleTimeout, activeTimeout });
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.closing) return;
+    await this.applying;
+    while (this.own.inFlight > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    // Open records leave before the shards stop.
+    if (this.options.mode !== 'replay') {
+      const now = this.own.nowNs();
+      await this.ask({ type: 'finish', low: Number(now & 0xffffffffn), high: Number(now >> 32n) }, 'finish');
+    }
+    this.closing = true;
+    await this.ask({ type: 'stop' }, 'stop');
+    this.doorbell.stop();
+    for (const { port } of this.slots) port?.close();
+    await this.pool.destroy();
+  }
+}
+
+const protocolName = (protocol: number): string =>
+  protocol === 6 ? 'tcp' : protocol === 17 ? 'udp' : protocol === 1 || protocol === 58 ? 'icmp' : protocol === 132 ? 'sctp' : 'other';
+
+function stateName(protocol: number, status: number): string {
+  if ((status & Status.Denied) !== 0) return 'denied';
+  if (protocol === 6 && (status & 0xff) !== 0) return tcpStateName(status);
+  if (protocol === 132 && (status & 0xff) !== 0) return SCTP_STATE_NAMES[status & 0xff] ?? 'CLOSED';
+  return (status & Status.SeenReply) !== 0 ? 'established' : 'new';
+}
+
+function describeConnection(table: ConnectionTable, entry: number, shard: number): ConnectionInfo | null {
+  const { words } = table;
+  const at = table.at(entry);
+  const key = words[at + E.key]!;
+  if ((key & LOOSE_KEY) !== 0) return null;
+  const six = (key & 0xf00) === 0x600;
+  const address = (which: 0 | 1) =>
+    six ? formatAddress(words, table.addressAt(entry) + which * 4, 6) : formatAddress(words, at + (which === 0 ? E.src : E.dst), 4);
+  const status = words[at + E.status]!;
+  const d = [at + E.direction, at + E.direction + DIRECTION_WORDS] as const;
+  const u64 = (word: number) => (BigInt(words[word + 1]!) << 32n) | BigInt(words[word]!);
+  const plan = words[d[0] + D.planVerdict]!;
+  const vlan = key >>> 16;
+  const ports = words[at + E.ports]!;
+  const forward = (plan & 0xff) === Verdict.Forward;
+  return {
+    src: address(0),
+    dst: address(1),
+    protocol: key & 0xff,
+    srcPort: ports & 0xffff,
+    dstPort: ports >>> 16,
+    vlan: vlan === 0xffff ? null : vlan,
+    state: stateName(key & 0xff, status),
+    inPort: words[at + E.origin]! & 0xffff,
+    outPort: forward ? words[d[0] + D.planPort]! & 0xffff : Port.Dropped,
+    verdict: forward ? 'forward' : 'drop',
+    reason: forward ? null : (DROP_REASONS[(plan >>> 8) & 0xff] ?? null),
+    ingressRule: words[d[0] + D.ingressRule]!,
+    egressRule: words[d[0] + D.egressRule]!,
+    packets: [u64(d[0] + D.packets), u64(d[1] + D.packets)],
+    octets: [u64(d[0] + D.octets), u64(d[1] + D.octets)],
+    startNs: u64(d[0] + D.first),
+    lastNs: u64(d[0] + D.last),
+    expiresNs: u64(at + E.expires),
+    shard,
+  };
+}
+
+/** Fills a batch from columns; they are copied. */
+export function fillBatch(batch: PacketBatch, input: BatchInput): void {
+  const { length } = input;
+  batch.count = length.length;
+  batch.data.set(input.data);
+  const inPorts = input.inPort;
+  let at = 0;
+  for (let row = 0; row < length.length; row++) {
+    const size = length[row]!;
+    batch.offset[row] = at;
+    batch.length[row] = size;
+    batch.wireLength[row] = size;
+    batch.frameOctets[row] = size;
+    batch.inPort[row] = typeof inPorts === 'number' ? inPorts : inPorts.length === 1 ? inPorts[0]! : inPorts[row]!;
+    at += size;
+    if (input.time !== undefined) {
+      const time = input.time[row]!;
+      batch.timeNs[row * 2] = Number(time & 0xffffffffn);
+      batch.timeNs[row * 2 + 1] = Number(time >> 32n);
+    }
+  }
+}
+
+/** Rows of a batch that were forwarded as one frame (a flooded row leaves as copies), with their list. */
+export function forwardedRows(batch: PacketBatch, rows: Int32Array): number {
+  let count = 0;
+  for (let row = 0; row < batch.count; row++) if (batch.verdict[row] === Verdict.Forward) rows[count++] = row;
+  return count;
+}
+
+/** Octets that composing a batch's forwarded frames may take at most. */
+export const composedBound = (batch: PacketBatch): number => {
+  let bound = 0;
+  for (let row = 0; row < batch.count; row++) bound += batch.length[row]! + 70;
+  return bound;
+};
+
+/** The emissions of a batch in order of rows: out-port, octets. Copies of a row are its frame as composed for that port. */
+export function emissions(batch: PacketBatch, rewrite: RewriteTable): { row: number; outPort: number; octets: Uint8Array }[] {
+  const count = emissionCount(batch);
+  const list: { row: number; outPort: number; octets: Uint8Array; order: number }[] = [];
+  const row1 = new Int32Array(1);
+  const size1 = new Uint32Array(1);
+  for (let i = 0; i < count; i++) {
+    const at = EMIT_HEADER_WORDS + i * EMIT_WORDS;
+    const row = batch.emitWords[at]!;
+    const outPort = batch.emitWords[at + 1]!;
+    const octets = batch.emitWords[at + 2]!;
+    const offset = batch.emitWords[at + 3]! >>> 0;
+    let frame: Uint8Array;
+    if (offset === EMIT_COPY) {
+      row1[0] = row;
+      frame = new Uint8Array(octets + 70);
+      frame = frame.subarray(0, kernels.composeRows(batch, rewrite.octets, row1, 1, frame, 0, size1));
+    } else frame = batch.emitData.slice(offset, offset + octets);
+    list.push({ row, outPort, octets: frame, order: i });
+  }
+  return list.sort((a, b) => a.row - b.row || a.order - b.order);
+}
+
+export function copyOutput(batch: PacketBatch, returnPackets: boolean, rewrite: RewriteTable): BatchOutput {
+  const { count } = batch;
+  const output: BatchOutput = {
+    verdict: batch.verdict.slice(0, count),
+    outPort: batch.outPort.slice(0, count),
+    reason: batch.dropReason.slice(0, count),
+    ct: batch.ct.slice(0, count),
+    rule: batch.rule.slice(0, count),
+    stage: batch.stage.slice(0, count),
+  };
+  if (returnPackets) {
+    const rows = new Int32Array(count);
+    const forwarded = forwardedRows(batch, rows);
+    const sizes = new Uint32Array(forwarded);
+    const data = new Uint8Array(composedBound(batch));
+    const size = kernels.composeRows(batch, rewrite.octets, rows, forwarded, data, 0, sizes);
+    if (size < 0) throw new Error('the bound of composed frames is too small');
+    output.data = data.subarray(0, size);
+    output.dataLength = new Uint32Array(count);
+    for (let i = 0; i < forwarded; i++) output.dataLength[rows[i]!] = sizes[i]!;
+  }
+  if (emissionCount(batch) > 0) {
+    const list = emissions(batch, rewrite);
+    const total = list.reduce((sum, { octets }) => sum + octets.length, 0);
+    const data = new Uint8Array(total);
+    let at = 0;
+    for (const { octets } of list) {
+      data.set(octets, at);
+      at += octets.length;
+    }
+    output.emit = { outPort: Uint32Array.from(list, ({ outPort }) => outPort), length: Uint32Array.from(list, ({ octets }) => octets.length), data };
+  }
+  return output;
+}

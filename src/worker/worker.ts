@@ -1,0 +1,196 @@
+/**
+ * A shard's thread: one long piscina task. It judges slices that owners of batches send over rings, and owns the batches of
+ * the clients whose descriptors it was given. It talks to the main thread by one port: generations in, flow records out.
+ */
+import { threadId } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import { PacketBatch, SHARDS_MAX } from '../batch/packet-batch.js';
+import { RewriteTable } from '../batch/rewrite-table.js';
+import { ThreadDispatcher, Message } from '../engine/dispatcher.js';
+import { type Fabric, ringOffset } from '../engine/fabric.js';
+import { Doorbell, Ring } from '../engine/ring.js';
+import { runShard } from '../pipeline/pipeline.js';
+import { countLoose } from '../pipeline/settle.js';
+import { type Generation, Shard, type ShardSettings } from '../pipeline/shard.js';
+import { RECORD_WORDS } from '../flow/flow-record.js';
+
+export interface WorkerTask {
+  fabric: Fabric;
+  settings: ShardSettings;
+  generation: Generation;
+  port: MessagePort;
+}
+export type ToWorker =
+  | { type: 'swap'; generation: Generation }
+  | { type: 'adopt'; fd: number }
+  | { type: 'records'; idleTimeout: number; activeTimeout: number }
+  | { type: 'finish'; low: number; high: number }
+  | { type: 'lost'; shard: number }
+  | { type: 'stop' };
+export type FromWorker =
+  | { type: 'ready'; threadId: number }
+  | { type: 'swapped'; generation: number }
+  | { type: 'records'; words: Uint32Array; low: number; high: number }
+  | { type: 'finished' }
+  | { type: 'clients'; count: number }
+  | { type: 'stopped' };
+
+/** What the thread that owns a client's descriptor gives to its connection. */
+export interface WorkerContext {
+  dispatcher: ThreadDispatcher;
+  rewrite: RewriteTable;
+  shards: number;
+}
+export interface Adopted {
+  /** Stops reading; resolves when everything in hand is answered and the connection is closed. */
+  drain(): Promise<void>;
+}
+/** Makes a connection of a descriptor; calls `closed` when it is gone. */
+export type Adopt = (fd: number, context: WorkerContext, closed: () => void) => Adopted;
+
+/** How often an idle shard looks for records and connections that are due. */
+const SWEEP_INTERVAL_MS = 200;
+
+export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<void> {
+  const { fabric, settings, port } = task;
+  const participant = settings.shard + 1;
+  const shard = new Shard(settings, fabric.tables[settings.shard]!, fabric.counters[participant]!, fabric.shared);
+  shard.swap(task.generation);
+  const dispatcher = new ThreadDispatcher(fabric, participant);
+  dispatcher.forwarding = shard.forwarding;
+  dispatcher.replay = settings.replay;
+  const context: WorkerContext = { dispatcher, rewrite: new RewriteTable(fabric.rewrite), shards: fabric.shards };
+  const clients = new Set<Adopted>();
+  /** The latest packet time, and when it was seen: an idle shard's clock goes on from there. */
+  let clock = 0n;
+  let clockSeenNs = 0n;
+
+  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+  const postRecords = (low: number, high: number, always = false) => {
+    const words = shard.accounting.take();
+    if (words === null && !always) return;
+    if (words !== null) shard.counters.count('recordsMade', words.length / RECORD_WORDS);
+    post({ type: 'records', words: words ?? new Uint32Array(0), low, high }, words === null ? [] : [words.buffer as ArrayBuffer]);
+  };
+  let reportedTick = 0;
+
+  const judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => {
+    const started = process.hrtime.bigint();
+    for (let i = 0; i < count; i++) {
+      if (batch.owner[rows[i]!] !== participant) throw new Error(`row ${rows[i]} is judged by a thread that does not own it`);
+    }
+    runShard(shard, batch, rows, count, low, high);
+    const last = rows[count - 1]!;
+    const time = (BigInt(batch.timeNs[last * 2 + 1]!) << 32n) | BigInt(batch.timeNs[last * 2]!);
+    clockSeenNs = process.hrtime.bigint();
+    if (time > clock) clock = time;
+    shard.counters.count('busyNs', Number(clockSeenNs - started));
+    // A report now and then also without records, so that the reader knows how far the shard has come.
+    const tick = high * 4 + (low >>> 30);
+    postRecords(low, high, tick > reportedTick);
+    reportedTick = tick;
+  };
+  const account = (batch: PacketBatch, rows: Int32Array, count: number) => {
+    for (let i = 0; i < count; i++) countLoose(shard, batch, rows[i]!);
+  };
+  dispatcher.local = { shard: settings.shard, judge, account };
+
+  // Batches of other owners, and the rings that bring them.
+  const others = fabric.batches.map((list, owner) => (owner === participant ? [] : list.map((memory) => new PacketBatch(memory))));
+  const incoming = fabric.batches.map((_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, false)));
+  const back = fabric.batches.map((_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, true)));
+  const bells = new Int32Array(fabric.bells);
+  const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
+  const message = new Int32Array(4);
+  let failure: Error | null = null;
+  const pump = () => {
+    for (let owner = 0; owner < incoming.length; owner++) {
+      while (incoming[owner]!.pop(message)) {
+        const [kind, index, low, high] = message as unknown as [number, number, number, number];
+        const batch = others[owner]![index]!;
+        const phase = kind === Message.Judge ? 0 : SHARDS_MAX * 2;
+        const start = batch.sliceBounds[phase + settings.shard * 2]!;
+        const count = batch.sliceBounds[phase + settings.shard * 2 + 1]!;
+        const rows = batch.sliceRows.subarray(start, start + count);
+        try {
+          if (kind === Message.Judge) {
+            judge(batch, rows, count, low >>> 0, high >>> 0);
+            shard.counters.count('rowsFromPeers', count);
+          } else account(batch, rows, count);
+        } catch (error) {
+          back[owner]!.push(Message.Failed, index, 0, 0);
+          bellOf[owner]!.ring();
+          failure = error as Error;
+          throw error;
+        }
+        for (let i = 0; i < count; i++) batch.owner[rows[i]!] = owner;
+        back[owner]!.push(kind, index, 0, 0);
+        bellOf[owner]!.ring();
+      }
+    }
+    dispatcher.pump();
+  };
+
+  const doorbell = new Doorbell(bells, participant);
+  const listening = doorbell.listen(pump);
+  let stop: () => void = () => {};
+  const stopped = new Promise<void>((resolve) => {
+    stop = resolve;
+  });
+
+  const timer = setInterval(() => {
+    if (settings.replay || clock === 0n) return;
+    const now = clock + (process.hrtime.bigint() - clockSeenNs);
+    const low = Number(now & 0xffffffffn);
+    const high = Number(now >> 32n);
+    shard.accounting.sweep(low, high, shard.removed);
+    postRecords(low, high);
+  }, SWEEP_INTERVAL_MS);
+
+  port.on('message', (received: ToWorker) => {
+    switch (received.type) {
+      case 'swap':
+        shard.swap(received.generation);
+        dispatcher.forwarding = shard.forwarding;
+        post({ type: 'swapped', generation: received.generation.generation });
+        break;
+      case 'records':
+        shard.setRecordTimeouts(received.idleTimeout, received.activeTimeout);
+        break;
+      case 'adopt': {
+        if (adopt === null) throw new Error('this worker adopts no connections');
+        const client = adopt(received.fd, context, () => {
+          clients.delete(client);
+          post({ type: 'clients', count: clients.size });
+        });
+        clients.add(client);
+        post({ type: 'clients', count: clients.size });
+        break;
+      }
+      case 'finish':
+        shard.accounting.finish(received.low, received.high);
+        postRecords(received.low, received.high);
+        post({ type: 'finished' });
+        break;
+      case 'lost':
+        dispatcher.shardLost(received.shard);
+        break;
+      case 'stop':
+        void Promise.all([...clients].map((client) => client.drain())).then(() => {
+          doorbell.stop();
+          stop();
+        });
+        break;
+    }
+  });
+  post({ type: 'ready', threadId });
+  try {
+    await Promise.race([stopped, listening.then(() => stopped)]);
+  } finally {
+    clearInterval(timer);
+    if (failure === null) {
+      post({ type: 'stopped' });
+      port.close();
+    }
+  }
+}
