@@ -1,54 +1,112 @@
 /**
- * Link layers of captures (tcpdump.org, LINKTYPE_ list). What is not Ethernet gets an Ethernet header in front of its network
- * layer: zero MACs (Linux cooked captures keep the source MAC) and the EtherType.
+ * Link types of captures (tcpdump.org's LINKTYPE_ registry) and how their headers become Ethernet's: 14 octets with zero
+ * MACs and the EtherType. Linux cooked headers keep their source MAC where it has six octets; their destination MAC is not
+ * in the capture and stays zero.
  */
-export const LinkType = { Null: 0, Ethernet: 1, Loop: 108, Sll: 113, Ipv4: 228, Ipv6: 229, Sll2: 276 } as const;
-const RAW = new Set([12, 14, 101]);
+export const MADE_HEADER_SIZE = 14;
 
-export const linkTypeIsKnown = (type: number): boolean => RAW.has(type) || Object.values(LinkType).some((known) => known === type);
-
-export const ETHERNET_HEADER = 14;
-
-export interface LinkHeader {
-  /** Octets of the link header that the Ethernet header stands for; −1: the record is too short to tell. */
-  size: number;
-  etherType: number;
-  /** Where the source MAC stands in the record, −1 = nowhere. */
-  mac: number;
+export interface LinkReader {
+  readonly name: string;
+  /** Octets of the link's own header. Ethernet: 0, for nothing is replaced. */
+  readonly headerSize: number;
+  /**
+   * Puts an Ethernet header right before the packet behind the link header at `at`. `length` ≥ headerSize octets are there,
+   * and the MADE_HEADER_SIZE octets before `at` may be overwritten.
+   */
+  writeEthernet(data: Uint8Array, at: number, length: number): void;
 }
-const result: LinkHeader = { size: 0, etherType: 0, mac: -1 };
 
-/** Reads the link header of a record of `captured` octets at `at`. Not for Ethernet. The result is used again. */
-export function readLinkHeader(type: number, data: Uint8Array, at: number, captured: number): LinkHeader {
-  result.mac = -1;
-  const ip = (offset: number): number => (captured > offset ? (data[at + offset]! >>> 4 === 6 ? 0x86dd : 0x0800) : 0x0800);
-  if (RAW.has(type)) {
-    result.size = 0;
-    result.etherType = ip(0);
-  } else if (type === LinkType.Ipv4 || type === LinkType.Ipv6) {
-    result.size = 0;
-    result.etherType = type === LinkType.Ipv4 ? 0x0800 : 0x86dd;
-  } else if (type === LinkType.Null || type === LinkType.Loop) {
-    // Four octets of the address family, in the capturing host's order (Null) or network order (Loop).
-    result.size = captured < 4 ? -1 : 4;
-    if (captured >= 4) {
-      const little = data[at]! | (data[at + 1]! << 8);
-      const big = (data[at + 2]! << 8) | data[at + 3]!;
-      const family = little !== 0 ? little : big;
-      result.etherType = family === 2 ? 0x0800 : family === 10 || family === 24 || family === 28 || family === 30 ? 0x86dd : 0xffff;
-    }
-  } else if (type === LinkType.Sll) {
-    result.size = captured < 16 ? -1 : 16;
-    if (captured >= 16) {
-      result.etherType = (data[at + 14]! << 8) | data[at + 15]!;
-      if (((data[at + 4]! << 8) | data[at + 5]!) === 6) result.mac = 6;
-    }
-  } else {
-    result.size = captured < 20 ? -1 : 20;
-    if (captured >= 20) {
-      result.etherType = (data[at]! << 8) | data[at + 1]!;
-      if (data[at + 11] === 6) result.mac = 12;
-    }
-  }
-  return result;
+const ETHER_IP4 = 0x0800, ETHER_IP6 = 0x86dd;
+const AF_INET = 2;
+/** AF_INET6 of Linux, Windows, NetBSD and OpenBSD, FreeBSD, macOS. */
+const AF_INET6: readonly number[] = [10, 23, 24, 28, 30];
+const ARPHRD_NETLINK = 824;
+
+function put(data: Uint8Array, packet: number, etherType: number): void {
+  data.fill(0, packet - MADE_HEADER_SIZE, packet - 2);
+  data[packet - 2] = etherType >>> 8;
+  data[packet - 1] = etherType & 0xff;
+}
+const u16 = (data: Uint8Array, at: number): number => (data[at]! << 8) | data[at + 1]!;
+
+export const ETHERNET: LinkReader = { name: 'Ethernet', headerSize: 0, writeEthernet: () => {} };
+
+/** The version nibble tells the family; what is no IPv6 is announced as IPv4, so that Parse names what is wrong with it. */
+const RAW: LinkReader = {
+  name: 'raw IP',
+  headerSize: 0,
+  writeEthernet: (data, at, length) => put(data, at, length > 0 && data[at]! >>> 4 === 6 ? ETHER_IP6 : ETHER_IP4),
+};
+const RAW_4: LinkReader = { name: 'raw IPv4', headerSize: 0, writeEthernet: (data, at) => put(data, at, ETHER_IP4) };
+const RAW_6: LinkReader = { name: 'raw IPv6', headerSize: 0, writeEthernet: (data, at) => put(data, at, ETHER_IP6) };
+
+/** An address family of 32 bits, in the byte order of the machine that captured: small numbers, so either order is told. */
+const LOOPBACK: LinkReader = {
+  name: 'null/loopback',
+  headerSize: 4,
+  writeEthernet: (data, at) => {
+    const big = ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
+    const little = ((data[at + 3]! << 24) | (data[at + 2]! << 16) | (data[at + 1]! << 8) | data[at]!) >>> 0;
+    const family = Math.min(big, little);
+    put(data, at + 4, family === AF_INET ? ETHER_IP4 : AF_INET6.includes(family) ? ETHER_IP6 : 0);
+  },
+};
+
+/** The fields come out first: the made header overlaps the one that it replaces. */
+function putCooked(data: Uint8Array, packet: number, etherType: number, address: number, addressLength: number): void {
+  const mac = addressLength === 6 ? data.slice(address, address + 6) : null;
+  put(data, packet, etherType);
+  if (mac !== null) data.set(mac, packet - 8);
+}
+const etherTypeOf = (hardware: number, protocol: number): number => (hardware === ARPHRD_NETLINK ? 0 : protocol);
+
+const COOKED_1: LinkReader = {
+  name: 'Linux cooked v1',
+  headerSize: 16,
+  writeEthernet: (data, at) =>
+    putCooked(data, at + 16, etherTypeOf(u16(data, at + 2), u16(data, at + 14)), at + 6, u16(data, at + 4)),
+};
+const COOKED_2: LinkReader = {
+  name: 'Linux cooked v2',
+  headerSize: 20,
+  writeEthernet: (data, at) =>
+    putCooked(data, at + 20, etherTypeOf(u16(data, at + 8), u16(data, at)), at + 12, data[at + 11]!),
+};
+
+const READERS: ReadonlyMap<number, LinkReader> = new Map([
+  [1, ETHERNET],
+  [0, LOOPBACK],
+  [108, LOOPBACK],
+  [12, RAW],
+  [14, RAW],
+  [101, RAW],
+  [228, RAW_4],
+  [229, RAW_6],
+  [113, COOKED_1],
+  [276, COOKED_2],
+]);
+/** Names of link types that people meet and that are not read, for the message. */
+const OTHERS: ReadonlyMap<number, string> = new Map([
+  [9, 'PPP'],
+  [50, 'PPP in HDLC framing'],
+  [51, 'PPPoE'],
+  [104, 'Cisco HDLC'],
+  [105, 'IEEE 802.11'],
+  [119, 'Prism'],
+  [127, 'IEEE 802.11 with radiotap'],
+  [147, 'USER0'],
+  [189, 'Linux USB'],
+  [192, 'PPI'],
+  [195, 'IEEE 802.15.4'],
+  [220, 'Linux USB, padded'],
+  [239, 'NFLOG'],
+  [249, 'USBPcap'],
+  [251, 'Bluetooth LE'],
+  [253, 'netlink'],
+]);
+
+export const linkReader = (linkType: number): LinkReader | null => READERS.get(linkType) ?? null;
+export function unsupportedLink(linkType: number): string {
+  const name = OTHERS.get(linkType);
+  return `link type ${linkType}${name === undefined ? '' : ` (${name})`} is not read; Ethernet (1), raw IP (12, 14, 101, 228, 229), null/loopback (0, 108) and Linux cooked (113, 276) are: capture on such an interface or convert with editcap -T`;
 }
