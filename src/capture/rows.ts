@@ -9,8 +9,11 @@ import {
   BATCH_OCTETS_LIMIT,
   BATCH_ROWS,
   FRAME_MAX_SIZE,
-  type PacketBatch,
+  Kind,
+  PacketBatch,
+  RowFlag,
 } from '../batch/packet-batch.js';
+import { parseRows } from '../batch/parse.js';
 import { ETHERNET, type LinkReader, MADE_HEADER_SIZE } from './link.js';
 
 /** A packet that is judged before the engine: it has a verdict line and a count, but no row. */
@@ -22,7 +25,7 @@ export interface EarlyDrop {
   timeHigh: number;
   interfaceId: number;
   frameOctets: number;
-  /** The row's columns, copied out by whoever took it from the batch; null when it never had any. */
+  /** null without a sound IP header. */
   flow: EarlyFlow | null;
 }
 export interface EarlyFlow {
@@ -31,6 +34,18 @@ export interface EarlyFlow {
   protocol: number;
   srcPort: number;
   dstPort: number;
+}
+
+/** The flow of a parsed row, for when the row is not kept. */
+export function flowOfRow(batch: PacketBatch, row: number): EarlyFlow | null {
+  if ((batch.flags[row]! & RowFlag.Sound) === 0) return null;
+  return {
+    family: batch.kind[row] === Kind.Ip6 ? 6 : 4,
+    address: batch.address.slice(row * 8, row * 8 + 8),
+    protocol: batch.protocol[row]!,
+    srcPort: batch.srcPort[row]!,
+    dstPort: batch.dstPort[row]!,
+  };
 }
 
 /** What belongs to a batch's rows beside its columns. One per batch in flight; fill() overwrites it. */
@@ -43,6 +58,9 @@ export class CaptureRows {
   /** Number of the batch's first packet, 1-based over all captures. */
   firstPacket = 1;
 }
+
+/** Octets of a too long frame that are looked at: all headers, extension headers included, in practice. */
+const LONG_HEADERS_SIZE = 2048;
 
 /** Why a format's scan stopped. */
 export const Scan = { NeedMore: 0, Full: 1 } as const;
@@ -61,6 +79,7 @@ export class RowWriter {
   private runEnd = 0;
   private runRow = 0;
   private runLink: LinkReader = ETHERNET;
+  private scratch: PacketBatch | null = null;
   /** The latest time so far over all captures: the engine's clock. */
   private clockLow = 0;
   private clockHigh = 0;
@@ -137,7 +156,7 @@ export class RowWriter {
         timeHigh,
         interfaceId,
         frameOctets: onWire,
-        flow: null,
+        flow: this.flowOfLong(position, captured, wireLength, link),
       });
       return true;
     }
@@ -155,6 +174,22 @@ export class RowWriter {
     rows.interfaceId[row] = interfaceId;
     batch.count = row + 1;
     return true;
+  }
+
+  /** The headers of a frame that is too long for a batch still say whose it is. */
+  private flowOfLong(position: number, captured: number, wireLength: number, link: LinkReader): EarlyFlow | null {
+    this.scratch ??= new PacketBatch();
+    const scratch = this.scratch;
+    const size = Math.min(captured, LONG_HEADERS_SIZE);
+    if (size < link.headerSize) return null;
+    scratch.data.set(this.window.subarray(position, position + size), MADE_HEADER_SIZE);
+    link.writeEthernet(scratch.data, MADE_HEADER_SIZE, size);
+    const replaced = link === ETHERNET ? 0 : MADE_HEADER_SIZE - link.headerSize;
+    scratch.offset[0] = MADE_HEADER_SIZE - replaced;
+    scratch.length[0] = size + replaced;
+    scratch.wireLength[0] = wireLength;
+    parseRows(scratch, 0, 1);
+    return flowOfRow(scratch, 0);
   }
 
   /** Copies the run's octets into the batch and puts Ethernet headers where the link has others. */
