@@ -1,0 +1,27 @@
+/** `--config` and `--objects` of every command that needs them: read, validated, warnings told on standard error. */
+import type { Config } from '../config/config.js';
+import { readConfig } from '../config/read.js';
+import type { ClusterObjects } from '../objects/model.js';
+import { readManifest, readObjectFiles } from '../objects/read.js';
+import { applyObjects, emptyObjects } from '../objects/store.js';
+
+export interface Given {
+  config: Config;
+  objects: ClusterObjects;
+  warnings: string[];
+}
+
+/** `manifest`: objects as text in place of files. */
+export function loadGiven(configPath: string | undefined, objectPaths: readonly string[], manifest?: { text: string; origin: string }): Given {
+  const { config, warnings } = readConfig(configPath ?? null);
+  const read = readObjectFiles(objectPaths);
+  const extra = manifest === undefined ? { inputs: [], warnings: [] } : readManifest(manifest.text, manifest.origin);
+  const { objects } = applyObjects(emptyObjects(), [...read.inputs, ...extra.inputs]);
+  return { config, objects, warnings: [...warnings, ...read.warnings, ...extra.warnings] };
+}
+
+export function tellWarnings(warnings: readonly string[]): void {
+  for (const warning of warnings) process.stderr.write(`seine: warning: ${warning}\n`);
+}
+
+export const collect = (value: string, previous: string[]): string[] => [...previous, value];
