@@ -18,11 +18,27 @@ function settle(high: number, low: number): void {
   }
 }
 
-/** seconds × 10^9 + ns. Both below 2^32 × 1000. */
+/** The second of the last call and its words: packets come many a second, and the products cost more than all else here. */
+const known = { seconds: 0, low: 0, high: 0 };
+
+/** seconds × 10^9 + ns. seconds < 2^32, ns < 2^32 × 1000. */
 export function fromSeconds(seconds: number, ns: number): void {
-  const upper = (seconds >>> 16) * 1e9; // × 2^16
-  const low = (upper % 0x10000) * 0x10000 + (seconds & 0xffff) * 1e9 + ns;
-  settle(Math.floor(upper / 0x10000) + Math.floor(low / WORD), low);
+  if (seconds !== known.seconds) {
+    const upper = (seconds >>> 16) * 1e9; // × 2^16
+    const lower = (upper % 0x10000) * 0x10000 + (seconds & 0xffff) * 1e9;
+    known.seconds = seconds;
+    known.low = lower % WORD;
+    known.high = Math.floor(upper / 0x10000) + Math.floor(lower / WORD);
+  }
+  const low = known.low + ns;
+  if (low < WORD) {
+    time.low = low;
+    time.high = known.high;
+  } else {
+    time.low = low % WORD;
+    time.high = known.high + Math.floor(low / WORD);
+  }
+  if (time.high > MAX_HIGH) settle(time.high, time.low);
 }
 
 /** (high, low) × factor, factor ≤ 10^6. */
