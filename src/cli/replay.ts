@@ -9,13 +9,10 @@ import { Output } from '../capture/output.js';
 import { CaptureReader } from '../capture/reader.js';
 import { type ReplaySummary, replay } from '../capture/replay.js';
 import type { Config } from '../config/config.js';
-import { readConfig } from '../config/read.js';
 import { Engine } from '../engine/engine.js';
 import { SeineError } from '../errors.js';
 import { Exporter } from '../export/exporter.js';
-import type { ClusterObjects } from '../objects/model.js';
-import { readObjectFiles } from '../objects/read.js';
-import { applyObjects, emptyObjects } from '../objects/store.js';
+import { collect, loadGiven, tellWarnings } from './load-objects.js';
 
 interface Options {
   config?: string;
@@ -33,7 +30,6 @@ interface Options {
 const EXIT_CUT_OFF = 2;
 const PORT_MAX = 65_535;
 
-const collect = (value: string, before: string[]): string[] => [...before, value];
 const portNumber = (text: string): number => {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > PORT_MAX) {
@@ -41,9 +37,7 @@ const portNumber = (text: string): number => {
   }
   return port;
 };
-const warn = (line: string): void => {
-  process.stderr.write(`seine: warning: ${line}\n`);
-};
+const warn = (line: string): void => tellWarnings([line]);
 
 export function register(program: Command): void {
   program
@@ -70,9 +64,8 @@ async function run(captures: string[], options: Options): Promise<void> {
   if (captures.filter((path) => path === '-').length > 1) {
     throw new SeineError('SEINE_ERR_USAGE', 'the capture - is given twice; standard input can be read once');
   }
-  const { config, warnings } = readConfig(options.config ?? null);
-  for (const line of warnings) warn(line);
-  const objects = readObjects(options.objects);
+  const { config, objects, warnings } = loadGiven(options.config, options.objects);
+  tellWarnings(warnings);
   const total = await sizeOf(captures);
   const exporter = options.netflow.length === 0 ? null : exporterTo(config, options.netflow);
   const engine = await Engine.start({ config, objects, mode: 'replay' });
@@ -114,12 +107,6 @@ async function run(captures: string[], options: Options): Promise<void> {
     for (const output of opened) await output.close();
     await engine.close();
   }
-}
-
-function readObjects(paths: readonly string[]): ClusterObjects {
-  const { inputs, warnings } = readObjectFiles(paths);
-  for (const line of warnings) warn(line);
-  return applyObjects(emptyObjects(), inputs, { prune: false }).objects;
 }
 
 /** NetFlow goes to the collectors of the command line, with the configuration's other settings. */
