@@ -35,6 +35,8 @@ export interface ExportTotals {
   /** Every reason, also those that are 0. */
   lost: { format: string; reason: string; records: number }[];
   datagrams: { format: string; target: string; datagrams: number }[];
+  /** What each collector did not get, whether another did or not. */
+  missed: { format: string; target: string; records: number }[];
 }
 /** `serve`: bounded queues, partial datagrams leave after a second. `replay`: nothing is dropped for want of room. */
 export type ExporterMode = 'serve' | 'replay';
@@ -222,6 +224,7 @@ export class Exporter {
         target,
         datagrams: counts.datagrams,
       })),
+      missed: [...this.#collectors].map(([target, { counts }]) => ({ format: FORMAT, target, records: counts.lost })),
     };
   }
 
