@@ -6,8 +6,7 @@ import { VXLAN_PORT } from '../pipeline/decapsulate.js';
 import { compilePolicies } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
 import { collect, loadGiven, tellWarnings } from './load-objects.js';
-import { parseFormat, table, toJson } from './output.js';
-import { stringify } from 'yaml';
+import { parseFormat, table, toJson, toYaml } from './output.js';
 
 export function register(program: Command): void {
   program
@@ -34,7 +33,11 @@ export function register(program: Command): void {
           egress: isolation(compiled.sets[1].get(compiled.endpoints.get(port)!)),
         }))
         .sort((a, b) => a.port - b.port);
-      const policies = compiled.policies.map((policy) => ({ ...policy, pods: policy.pods.length, selected: policy.pods }));
+      const policies = compiled.policies.map((policy) => ({
+        ...policy,
+        pods: policy.pods.length,
+        selected: policy.pods,
+      }));
       const summary = {
         metering: objects.pods.size === 0,
         namespaces: objects.namespaces.size,
@@ -47,12 +50,14 @@ export function register(program: Command): void {
         warnings,
       };
       if (format !== 'table') {
-        const whole = { summary, pods, policies: compiled.policies };
-        process.stdout.write(format === 'json' ? `${toJson(whole)}\n` : stringify(whole));
+        const whole = { summary, pods, policies: compiled.policies, rules: registry.list() };
+        process.stdout.write(format === 'json' ? `${toJson(whole)}\n` : toYaml(whole));
         return;
       }
       process.stdout.write(table(pods, ['port', 'pod', 'ips', 'ingress', 'egress']));
-      process.stdout.write(`\n${table(policies, ['kind', 'namespace', 'name', 'pods', 'ingressRules', 'egressRules'])}`);
+      process.stdout.write(
+        `\n${table(policies, ['kind', 'namespace', 'name', 'pods', 'ingressRules', 'egressRules'])}`,
+      );
       process.stdout.write(
         `\n${summary.localPods} local of ${summary.pods} pods, ${summary.policies} policies with ${summary.rules} rules, ${warnings.length} warnings` +
           `${summary.metering ? '; no Pod among the objects: the engine would only meter' : ''}\n`,
@@ -60,4 +65,5 @@ export function register(program: Command): void {
     });
 }
 
-const isolation = (set: { rules: unknown[] } | undefined): string => (set === undefined ? 'open' : `isolated, ${set.rules.length} rules`);
+const isolation = (set: { rules: unknown[] } | undefined): string =>
+  set === undefined ? 'open' : `isolated, ${set.rules.length} rule${set.rules.length === 1 ? '' : 's'}`;

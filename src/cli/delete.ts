@@ -14,8 +14,13 @@ export function register(program: Command): void {
     .action(async (kind: string, name: string, options: { namespace: string; server?: string; config?: string }) => {
       const client = connectControl(options.server ?? defaultControlAddress(options.config));
       try {
-        const reply = (await client.call('Delete', { kind, namespace: options.namespace, name })) as { changes: { kind: string; namespace: string; name: string }[] };
-        for (const change of reply.changes) process.stdout.write(`${change.kind} ${change.namespace ? `${change.namespace}/` : ''}${change.name} deleted\n`);
+        const reply = (await client.call('Delete', { kind, namespace: options.namespace, name })) as {
+          changes: { kind: string; namespace: string; name: string }[];
+        };
+        for (const change of reply.changes)
+          process.stdout.write(
+            `${change.kind} ${change.namespace === '' ? '' : `${change.namespace}/`}${change.name} deleted\n`,
+          );
       } finally {
         client.close();
       }

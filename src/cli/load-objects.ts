@@ -12,12 +12,24 @@ export interface Given {
 }
 
 /** `manifest`: objects as text in place of files. */
-export function loadGiven(configPath: string | undefined, objectPaths: readonly string[], manifest?: { text: string; origin: string }): Given {
+export function loadGiven(
+  configPath: string | undefined,
+  objectPaths: readonly string[],
+  manifest?: { text: string; origin: string },
+): Given {
   const { config, warnings } = readConfig(configPath ?? null);
   const read = readObjectFiles(objectPaths);
   const extra = manifest === undefined ? { inputs: [], warnings: [] } : readManifest(manifest.text, manifest.origin);
   const { objects } = applyObjects(emptyObjects(), [...read.inputs, ...extra.inputs]);
-  return { config, objects, warnings: [...warnings, ...read.warnings, ...extra.warnings] };
+  return { config, objects, warnings: [...warnings, ...read.warnings, ...extra.warnings, ...notApplied(objects)] };
+}
+
+/** Objects that are read and listed, but that no stage acts on. */
+function notApplied({ services }: ClusterObjects): string[] {
+  if (services.size === 0) return [];
+  return [
+    `${services.size} Service${services.size === 1 ? '' : 's'}: listed, but not load-balanced by this version; a packet to a cluster IP is judged by that address`,
+  ];
 }
 
 export function tellWarnings(warnings: readonly string[]): void {

@@ -11,8 +11,13 @@ import * as load from './load.js';
 import * as replay from './replay.js';
 import * as serve from './serve.js';
 
-const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 const debug = process.argv.includes('--debug');
+
+/** Commander's own error lines and help on standard error: `fail` writes the one line instead. */
+const QUIET = { outputError: () => {}, writeErr: () => {} };
 
 const program = new Command('seine')
   .description('a flow engine: policies, connection tracking and flow records for packets')
@@ -21,20 +26,19 @@ const program = new Command('seine')
   .enablePositionalOptions(false)
   .showSuggestionAfterError(true)
   .exitOverride()
-  .configureOutput({ outputError: () => {} });
+  .configureOutput(QUIET);
 for (const command of [serve, replay, check, get, apply, del, load]) command.register(program);
 for (const command of program.commands) {
-  command
-    .option('--debug', 'print stack traces')
-    .exitOverride()
-    .configureOutput({ outputError: () => {} });
+  command.option('--debug', 'print stack traces').exitOverride().configureOutput(QUIET);
 }
 
 function fail(error: unknown): never {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) process.exit(0);
     const line = error.message.replace(/^error: /, '').split('\n')[0];
-    process.stderr.write(`seine: ${error.code === 'commander.help' ? 'a command belongs here' : line}; see seine --help\n`);
+    process.stderr.write(
+      `seine: ${error.code === 'commander.help' ? 'a command belongs here' : line}; see seine --help\n`,
+    );
     process.exit(2);
   }
   const known = error instanceof SeineError;
