@@ -530,6 +530,12 @@ export class Engine implements EngineView {
     this.packedListeners.add(listener);
     return () => this.packedListeners.delete(listener);
   }
+  /** The service's clock, ns since 1970; in replay the capture's. */
+  nowNs(): bigint {
+    if (this.options.mode !== 'replay') return this.own.nowNs();
+    const [low, high] = this.own.clock();
+    return (BigInt(high) << 32n) | BigInt(low);
+  }
   /** Every record that was due a tick before this time has been delivered. */
   stableNs(): bigint {
     return this.shardStable.reduce((least, stable) => (stable < least ? stable : least), this.own.stableNs());

@@ -5,7 +5,7 @@
 import { chmodSync } from 'node:fs';
 import {
   Server, ServerCredentials, type sendUnaryData, type ServerDuplexStream, type ServerUnaryCall, type ServerWritableStream, status,
-  type UntypedServiceImplementation,
+  type UntypedHandleCall, type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -145,26 +145,27 @@ function datapath(engine: Engine): UntypedServiceImplementation {
 
 const orEmpty = (value: string | null): string => value ?? '';
 
-type Unary = (request: Record<string, never>) => unknown;
-
 function control(engine: Engine, mayChange: boolean): UntypedServiceImplementation {
   const unary =
-    (work: (request: never) => unknown | Promise<unknown>) =>
-    (call: ServerUnaryCall<never, object>, callback: sendUnaryData<object>): void => {
+    // biome-ignore lint/suspicious/noExplicitAny: requests are typed by the .proto, grpc-js's handlers by any
+    (work: (request: any) => unknown | Promise<unknown>): UntypedHandleCall =>
+    // biome-ignore lint/suspicious/noExplicitAny: as above
+    (call: ServerUnaryCall<any, any>, callback: sendUnaryData<any>): void => {
       void (async () => {
         try {
-          callback(null, (await work(call.request)) as object);
+          callback(null, await work(call.request));
         } catch (error) {
           callback(toServiceError(error));
         }
       })();
     };
-  const change = (work: (request: never) => unknown | Promise<unknown>) =>
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  const change = (work: (request: any) => unknown | Promise<unknown>) =>
     unary((request) => {
       if (!mayChange) throw new SeineError('SEINE_ERR_PERMISSION', 'changes are taken on the Unix listener only; connect to unix:PATH');
       return work(request);
     });
-  const later = (what: string): Unary => () => {
+  const later = (what: string) => (): never => {
     throw new SeineError('SEINE_ERR_UNIMPLEMENTED', `${what} is not in this version`);
   };
   const reply = (result: Awaited<ReturnType<Engine['apply']>>) => ({

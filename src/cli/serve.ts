@@ -1,0 +1,98 @@
+/** `seine serve`: the service, until SIGTERM or SIGINT, which drain it. */
+import type { Command } from 'commander';
+import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../config/example-cluster.js';
+import { Engine } from '../engine/engine.js';
+import { Exporter } from '../export/exporter.js';
+import { createRegistry } from '../metrics/registry.js';
+import { DemoTraffic } from '../server/demo-traffic.js';
+import { listenGrpc } from '../server/grpc.js';
+import { listenHttp } from '../server/http.js';
+import { RecentFlows } from '../server/rows.js';
+import { type Listener, listenUnix } from '../server/unix-listener.js';
+import { collect, loadGiven, tellWarnings } from './load-objects.js';
+
+interface Options {
+  config?: string;
+  objects: string[];
+  example?: boolean;
+  demo?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command('serve')
+    .description('run the service until SIGTERM or SIGINT')
+    .option('--config <file>', 'configuration file')
+    .option('--objects <path>', 'file or folder of manifests (repeatable)', collect, [])
+    .option('--example', 'serve the built-in example cluster')
+    .option('--demo', 'keep sending traffic between the example cluster\'s pods')
+    .action((options: Options) => run(options));
+}
+
+async function run(options: Options): Promise<void> {
+  const example = options.example || options.demo;
+  const { config, objects, warnings } = loadGiven(options.config, options.objects, example ? { text: EXAMPLE_CLUSTER, origin: 'example cluster' } : undefined);
+  if (example && config.node === null) config.node = EXAMPLE_NODE;
+  tellWarnings(warnings);
+  const engine = await Engine.start({ config, objects, workerEntry: new URL('../server/worker-entry.js', import.meta.url) });
+  const exporter = new Exporter(config, 'serve');
+  engine.exporterStats = () => exporter.stats();
+  if (config.netflow.targets.length > 0) {
+    engine.onPackedRecords((words) => exporter.push(words, engine.nowNs()));
+  }
+  const flows = new RecentFlows(engine);
+  const listeners: Listener[] = [];
+  let demo: DemoTraffic | null = null;
+  try {
+    const { unix, grpc, http } = config.listen;
+    if (unix !== null) listeners.push(await listenUnix(unix, (fd) => engine.adoptDescriptor(fd)));
+    for (const address of grpc) listeners.push(await listenGrpc(engine, address));
+    if (http !== null) {
+      const metrics = createRegistry(engine, { exporters: () => [exporter.totals()] });
+      listeners.push(await listenHttp(engine, http, metrics, flows));
+    }
+    if (options.demo && unix !== null) demo = await DemoTraffic.start(`unix:${unix}`, engine);
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close()));
+    await exporter.close();
+    await engine.close();
+    throw error;
+  }
+  tell(engine, listeners, options, config.listen.http !== null ? (listeners.at(-1)?.address ?? '') : '');
+
+  await new Promise<void>((done) => {
+    let stopping = false;
+    const stop = () => {
+      if (stopping) return;
+      stopping = true;
+      process.stderr.write('seine: draining\n');
+      done();
+    };
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+  });
+  await demo?.stop();
+  // Front ends first, so that nothing new comes; then what is in hand is answered and recorded, then records leave.
+  await Promise.all(listeners.map((listener) => listener.close()));
+  await engine.close();
+  exporter.flush();
+  await exporter.close();
+  process.exit(0);
+}
+
+function tell(engine: Engine, listeners: readonly Listener[], options: Options, page: string): void {
+  const ports = engine.ports().filter(({ kind }) => kind === 'pod').length;
+  const what = engine.metering()
+    ? 'no Pod among the objects: packets are only metered'
+    : `${ports} local pods, ${engine.policies().length} policies, ${engine.rules().length} rules`;
+  const lines = [`seine serves: ${what}; ${engine.config.workers} workers`, ...listeners.map(({ address }) => `  listens on ${address}`)];
+  const grpc = listeners.find(({ address }) => address.startsWith('unix:') && engine.config.listen.grpc.includes(address))?.address;
+  const server = grpc === undefined || grpc === 'unix:seine-grpc.sock' ? '' : ` --server ${grpc}`;
+  lines.push('', 'Try next:');
+  lines.push(`  npx seine get drops${server}`);
+  lines.push(`  npx seine get policies${server}`);
+  if (page !== '') lines.push(`  curl -s ${page}/metrics | grep seine_packets_total    (the page: ${page}/)`);
+  else lines.push(`  npx seine get workers${server}`);
+  if (options.example && !options.demo) lines.push('', 'No packets yet: `npm start -- --demo` keeps sending some, `npx seine load --duration 5` sends many.');
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
