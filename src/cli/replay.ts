@@ -33,7 +33,10 @@ const PORT_MAX = 65_535;
 const portNumber = (text: string): number => {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > PORT_MAX) {
-    throw new SeineError('SEINE_ERR_USAGE', `--in-port ${text}: an OpenFlow port number from 0 to ${PORT_MAX} belongs there`);
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      `--in-port ${text}: an OpenFlow port number from 0 to ${PORT_MAX} belongs there`,
+    );
   }
   return port;
 };
@@ -155,7 +158,8 @@ class Progress {
     this.bar.start(total, 0, { packets: 0 });
   }
   update(): void {
-    if (this.total !== null) this.bar?.update(Math.min(this.reader.octetsRead, this.total), { packets: this.reader.packets });
+    if (this.total !== null)
+      this.bar?.update(Math.min(this.reader.octetsRead, this.total), { packets: this.reader.packets });
   }
   stop(): void {
     this.bar?.stop();

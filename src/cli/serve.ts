@@ -34,7 +34,7 @@ async function run(options: Options): Promise<void> {
   const { config, objects, warnings } = loadGiven(options.config, options.objects, example ? { text: EXAMPLE_CLUSTER, origin: 'example cluster' } : undefined);
   if (example && config.node === null) config.node = EXAMPLE_NODE;
   tellWarnings(warnings);
-  const engine = await Engine.start({ config, objects, workerEntry: new URL('../server/worker-entry.js', import.meta.url) });
+  const engine = await Engine.start({ config, objects, workerEntry: new URL('../server/worker-entry.cjs', import.meta.url) });
   const exporter = new Exporter(config, 'serve');
   engine.exporterStats = () => exporter.stats();
   if (config.netflow.targets.length > 0) {

@@ -107,7 +107,7 @@ export class Engine implements EngineView {
     this.doorbell = new Doorbell(new Int32Array(this.fabric.bells), 0);
     void this.doorbell.listen(() => this.own.pump());
     this.pool = new Piscina({
-      filename: (options.workerEntry ?? new URL('../worker/entry.js', import.meta.url)).href,
+      filename: (options.workerEntry ?? new URL('../worker/entry.cjs', import.meta.url)).href,
       minThreads: config.workers,
       maxThreads: config.workers,
       concurrentTasksPerWorker: 1,
