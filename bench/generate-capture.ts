@@ -18,8 +18,12 @@ export interface CaptureOptions {
   snapLength?: number;
 }
 
-const FIN = 1, SYN = 2, PSH = 8, ACK = 16;
-const TCP = 6, UDP = 17;
+const FIN = 1,
+  SYN = 2,
+  PSH = 8,
+  ACK = 16;
+const TCP = 6,
+  UDP = 17;
 const START_SECONDS = 1_700_000_000;
 /** TCP flows need a handshake, one segment and its acknowledgement, and three packets to close. */
 const TCP_PACKETS_MIN = 8;
@@ -44,7 +48,10 @@ function randomFrom(seed: number): () => number {
 }
 
 /** Calls `emit` with pieces of a pcap file (nanoseconds, little-endian), each valid until the next. */
-export function generateCapture(options: CaptureOptions, emit: (piece: Uint8Array) => void): { packets: number; flows: number } {
+export function generateCapture(
+  options: CaptureOptions,
+  emit: (piece: Uint8Array) => void,
+): { packets: number; flows: number } {
   const { packets, flows, seed = 1, seconds = 300, snapLength = 65_535 } = options;
   const random = randomFrom(seed);
   const below = (bound: number): number => Math.floor(random() * bound);
@@ -94,7 +101,15 @@ export function generateCapture(options: CaptureOptions, emit: (piece: Uint8Arra
   for (let i = 0; i < filler.length; i++) filler[i] = below(256);
   const fillerSums = PAYLOADS.map((size) => checksumFold(checksumAdd(filler, 0, size)));
 
-  const frame = (flow: number, fromClient: boolean, flags: number, payload: number, acknowledged: number, sequence: number, timeNs: number): void => {
+  const frame = (
+    flow: number,
+    fromClient: boolean,
+    flags: number,
+    payload: number,
+    acknowledged: number,
+    sequence: number,
+    timeNs: number,
+  ): void => {
     const size = payload < 0 ? 0 : PAYLOADS[payload]!;
     const tcp = isTcp[flow] === 1;
     const ipLength = 20 + (tcp ? 20 : 8) + size;
@@ -232,7 +247,8 @@ function main(): void {
     seconds: number('seconds', 1),
     snapLength: number('snap-length', FRAME_HEADERS_SIZE),
   };
-  if (options.flows > options.packets) throw new Error(`--flows ${options.flows}: there are only ${options.packets} packets`);
+  if (options.flows > options.packets)
+    throw new Error(`--flows ${options.flows}: there are only ${options.packets} packets`);
   const file = openSync(path, 'w');
   const made = generateCapture(options, (piece) => {
     for (let at = 0; at < piece.length; ) at += writeSync(file, piece, at, piece.length - at);

@@ -11,10 +11,19 @@ import { checksumAdd, checksumFold } from '../wire/checksum.js';
 import { MADE_HEADER_SIZE } from './link.js';
 import { type CaptureRows, type EarlyDrop, flowOfRow } from './rows.js';
 
-const TCP = 6, UDP = 17, GRE = 47;
-const VXLAN_PORT = 4789, GENEVE_PORT = 6081, STT_PORT = 7471;
-const ETHER_IP4 = 0x0800, ETHER_IP6 = 0x86dd, TRANSPARENT_ETHERNET = 0x6558;
-const VXLAN_HEADER_SIZE = 8, GENEVE_HEADER_SIZE = 8, GRE_HEADER_SIZE = 4, STT_HEADER_SIZE = 18;
+const TCP = 6,
+  UDP = 17,
+  GRE = 47;
+const VXLAN_PORT = 4789,
+  GENEVE_PORT = 6081,
+  STT_PORT = 7471;
+const ETHER_IP4 = 0x0800,
+  ETHER_IP6 = 0x86dd,
+  TRANSPARENT_ETHERNET = 0x6558;
+const VXLAN_HEADER_SIZE = 8,
+  GENEVE_HEADER_SIZE = 8,
+  GRE_HEADER_SIZE = 4,
+  STT_HEADER_SIZE = 18;
 const TCP_HEADER_SIZE = 20;
 
 let data: Uint8Array;
@@ -112,7 +121,8 @@ function openGre(at: number, there: number, end: number): number {
   if ((flags & 7) === 1 || !opensAs(protocol)) return AS_IT_IS;
   // RFC 2784 section 2.3: of bits 1–5, only those of RFC 2890 may be set; routing (RFC 1701) is not understood.
   if ((flags & 7) !== 0 || (flags & 0x4c00) !== 0) return DropReason.TunnelMalformed;
-  const size = 4 + ((flags & 0x8000) !== 0 ? 4 : 0) + ((flags & 0x2000) !== 0 ? 4 : 0) + ((flags & 0x1000) !== 0 ? 4 : 0);
+  const size =
+    4 + ((flags & 0x8000) !== 0 ? 4 : 0) + ((flags & 0x2000) !== 0 ? 4 : 0) + ((flags & 0x1000) !== 0 ? 4 : 0);
   if (stop - at < size) return DropReason.TunnelMalformed;
   if ((flags & 0x8000) !== 0 && there >= end && checksumFold(checksumAdd(data, at, end - at)) !== 0xffff) {
     return DropReason.TunnelMalformed;

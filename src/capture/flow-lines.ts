@@ -5,18 +5,28 @@ import { asciiOctets, jsonOctets, type Output } from './output.js';
 import { AddressText, type LineNames, putTime } from './verdict-lines.js';
 
 const LINE_MAX_SIZE = 16_384;
-const ICMP = 1, ICMP6 = 58;
+const ICMP = 1,
+  ICMP6 = 58;
 const key = (name: string, quote = ''): Uint8Array => asciiOctets(`,"${name}":${quote}`);
 const SRC = asciiOctets('{"src":"');
 const DST = asciiOctets('","dst":"');
 const PROTOCOL = asciiOctets('","protocol":');
-const SRC_PORT = key('srcPort'), DST_PORT = key('dstPort'), TOS = key('tos'), IN_PORT = key('inPort'), OUT_PORT = key('outPort');
-const PACKETS = key('packets'), OCTETS = key('octets'), TCP_FLAGS = key('tcpFlags'), START = key('start', '"');
+const SRC_PORT = key('srcPort'),
+  DST_PORT = key('dstPort'),
+  TOS = key('tos'),
+  IN_PORT = key('inPort'),
+  OUT_PORT = key('outPort');
+const PACKETS = key('packets'),
+  OCTETS = key('octets'),
+  TCP_FLAGS = key('tcpFlags'),
+  START = key('start', '"');
 const END = asciiOctets('","end":"');
 const END_REASON = END_REASONS.map((name) => asciiOctets(`","endReason":"${name}"`));
-const ICMP_TYPE = key('icmpType'), ICMP_CODE = key('icmpCode');
+const ICMP_TYPE = key('icmpType'),
+  ICMP_CODE = key('icmpCode');
 const NO_ICMP = asciiOctets(',"icmpType":null,"icmpCode":null');
-const INGRESS = key('ingressPolicy'), EGRESS = key('egressPolicy');
+const INGRESS = key('ingressPolicy'),
+  EGRESS = key('egressPolicy');
 const ACTIONS = { allow: 0, drop: 1, reject: 2, none: 3 };
 const ACTION = ['"allow"', '"drop"', '"reject"', 'null'].map((text) => asciiOctets(`,"action":${text}}\n`));
 

@@ -16,7 +16,8 @@ export interface LinkReader {
   writeEthernet(data: Uint8Array, at: number, length: number): void;
 }
 
-const ETHER_IP4 = 0x0800, ETHER_IP6 = 0x86dd;
+const ETHER_IP4 = 0x0800,
+  ETHER_IP6 = 0x86dd;
 const AF_INET = 2;
 /** AF_INET6 of Linux, Windows, NetBSD and OpenBSD, FreeBSD, macOS. */
 const AF_INET6: readonly number[] = [10, 23, 24, 28, 30];

@@ -13,7 +13,9 @@ const WAITING_MAX_SIZE = 4 * PIECE_SIZE;
 const ascii = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0));
 /** JSON of a value in ASCII (others as \u escapes), as octets. */
 export const jsonOctets = (value: unknown): Uint8Array =>
-  ascii(JSON.stringify(value).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`));
+  ascii(
+    JSON.stringify(value).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`),
+  );
 export const asciiOctets = ascii;
 
 export class Output {
@@ -36,7 +38,10 @@ export class Output {
     try {
       return new Output(path, await open(path, 'w'));
     } catch (error) {
-      throw new SeineError('SEINE_ERR_IO', `${path}: can't be written: ${(error as Error).message}; name a file in a folder that exists`);
+      throw new SeineError(
+        'SEINE_ERR_IO',
+        `${path}: can't be written: ${(error as Error).message}; name a file in a folder that exists`,
+      );
     }
   }
 

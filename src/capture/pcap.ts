@@ -13,14 +13,14 @@ const RECORD_HEADER_SIZE = 16;
 /** Octets that one captured packet may have: tcpdump's own limit. */
 export const CAPTURED_MAX_SIZE = 262_144;
 
-const MICROSECONDS = 0xa1b2c3d4, NANOSECONDS = 0xa1b23c4d;
+const MICROSECONDS = 0xa1b2c3d4,
+  NANOSECONDS = 0xa1b23c4d;
 const MODIFIED = 0xa1b2cd34;
 
 /** Is this the magic of a pcap file, read in big-endian order? */
 export const isPcapMagic = (big: number): boolean => pcapKind(big) !== null;
 function pcapKind(big: number): { magic: number; little: boolean } | null {
-  const swapped =
-    ((big >>> 24) | ((big >>> 8) & 0xff00) | ((big << 8) & 0xff0000) | ((big << 24) & 0xff000000)) >>> 0;
+  const swapped = ((big >>> 24) | ((big >>> 8) & 0xff00) | ((big << 8) & 0xff0000) | ((big << 24) & 0xff000000)) >>> 0;
   for (const magic of [MICROSECONDS, NANOSECONDS, MODIFIED]) {
     if (big === magic) return { magic, little: false };
     if (swapped === magic) return { magic, little: true };

@@ -5,7 +5,9 @@
 import { BYTE_ORDER_MAGIC, ENHANCED_PACKET, INTERFACE_DESCRIPTION, SECTION_HEADER } from './pcapng.js';
 import type { Output } from './output.js';
 
-const OPTION_IF_NAME = 2, OPTION_TSRESOL = 9, OPTION_USER_APPLICATION = 4;
+const OPTION_IF_NAME = 2,
+  OPTION_TSRESOL = 9,
+  OPTION_USER_APPLICATION = 4;
 const NANOSECONDS = 9;
 const ENHANCED_PACKET_SIZE = 32;
 const padded = (size: number): number => (size + 3) & ~3;

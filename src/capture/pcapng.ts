@@ -11,9 +11,14 @@ import type { FormatReader, Window } from './window.js';
 
 export const SECTION_HEADER = 0x0a0d0d0a;
 export const BYTE_ORDER_MAGIC = 0x1a2b3c4d;
-export const INTERFACE_DESCRIPTION = 1, PACKET = 2, SIMPLE_PACKET = 3, ENHANCED_PACKET = 6;
+export const INTERFACE_DESCRIPTION = 1,
+  PACKET = 2,
+  SIMPLE_PACKET = 3,
+  ENHANCED_PACKET = 6;
 /** if_tsresol: a power of ten, or of two with the top bit; if_tsoffset: seconds to add (section 4.2). */
-const OPTION_END = 0, OPTION_TSRESOL = 9, OPTION_TSOFFSET = 14;
+const OPTION_END = 0,
+  OPTION_TSRESOL = 9,
+  OPTION_TSOFFSET = 14;
 
 /** Octets of a section's or an interface's header block: far above what any program writes. */
 const HEADER_BLOCK_MAX_SIZE = 512 * 1024;
@@ -87,7 +92,13 @@ export class PcapngReader implements FormatReader {
     const magic = window.view.getUint32(at + 8);
     if (magic === BYTE_ORDER_MAGIC) this.little = false;
     else if (magic === 0x4d3c2b1a) this.little = true;
-    else this.fail(window, at, writer, `a section whose byte-order magic is ${magic.toString(16)}; 1a2b3c4d belongs there`);
+    else
+      this.fail(
+        window,
+        at,
+        writer,
+        `a section whose byte-order magic is ${magic.toString(16)}; 1a2b3c4d belongs there`,
+      );
   }
 
   private interface(window: Window, at: number, size: number, writer: RowWriter): void {
@@ -95,7 +106,8 @@ export class PcapngReader implements FormatReader {
     if (size < 20) this.fail(window, at, writer, `an interface description of ${size} octets; it has at least 20`);
     const linkType = view.getUint16(at + 8, this.little);
     const link = linkReader(linkType);
-    if (link === null) this.fail(window, at, writer, `interface ${this.interfaces.length}: ${unsupportedLink(linkType)}`);
+    if (link === null)
+      this.fail(window, at, writer, `interface ${this.interfaces.length}: ${unsupportedLink(linkType)}`);
     if (this.interfaces.length >= INTERFACES_MAX) {
       this.fail(window, at, writer, `more than ${INTERFACES_MAX} interfaces in a section`);
     }
@@ -129,7 +141,8 @@ export class PcapngReader implements FormatReader {
     if (size < 32) this.fail(window, at, writer, `a packet block of ${size} octets; it has at least 32`);
     const id = type === ENHANCED_PACKET ? view.getUint32(at + 8, little) : view.getUint16(at + 8, little);
     const from = this.interfaces[id];
-    if (from === undefined) this.fail(window, at, writer, `it names interface ${id}, which the section does not describe`);
+    if (from === undefined)
+      this.fail(window, at, writer, `it names interface ${id}, which the section does not describe`);
     const captured = view.getUint32(at + 20, little);
     if (captured > CAPTURED_MAX_SIZE || captured > size - 32) {
       this.fail(window, at, writer, `its captured length ${captured} passes its block's end or ${CAPTURED_MAX_SIZE}`);
@@ -146,7 +159,8 @@ export class PcapngReader implements FormatReader {
     const original = window.view.getUint32(at + 8, this.little);
     const cut = from!.snapLength === 0 ? original : Math.min(original, from!.snapLength);
     const captured = Math.min(cut, size - 16);
-    if (captured > CAPTURED_MAX_SIZE) this.fail(window, at, writer, `its captured length ${captured} is above ${CAPTURED_MAX_SIZE}`);
+    if (captured > CAPTURED_MAX_SIZE)
+      this.fail(window, at, writer, `its captured length ${captured} is above ${CAPTURED_MAX_SIZE}`);
     return writer.row(at + 12, captured, original, writer.latestLow, writer.latestHigh, 0, from!.link);
   }
 

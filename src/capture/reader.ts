@@ -105,7 +105,8 @@ export class CaptureReader {
     if (window.end < 4) throw invalid(`has only ${window.end} octets`);
     const magic = window.view.getUint32(0);
     if (magic === SECTION_HEADER) this.format = new PcapngReader(path);
-    else if (!isPcapMagic(magic)) throw invalid(`begins with ${magic.toString(16).padStart(8, '0')}, which is no capture's magic`);
+    else if (!isPcapMagic(magic))
+      throw invalid(`begins with ${magic.toString(16).padStart(8, '0')}, which is no capture's magic`);
     else if (!whole) throw invalid(`is cut off in its file header (${window.end} of ${PCAP_HEADER_SIZE} octets)`);
     else this.format = new PcapReader(window, path);
   }

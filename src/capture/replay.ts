@@ -223,7 +223,8 @@ class Replay {
     if (this.options.inPort !== null) return this.options.inPort;
     if (this.metering) return 1 + drop.interfaceId;
     const { dispatcher } = this.engine;
-    if (drop.flow === null || !(dispatcher instanceof ThreadDispatcher) || dispatcher.forwarding === null) return Port.Gateway;
+    if (drop.flow === null || !(dispatcher instanceof ThreadDispatcher) || dispatcher.forwarding === null)
+      return Port.Gateway;
     return dispatcher.forwarding.inPortOf(drop.flow.address, 0, drop.flow.family);
   }
 
@@ -247,7 +248,15 @@ class Replay {
     const writeMade = (before: number): void => {
       for (; nextMade < made.length && made[nextMade]!.row < before; nextMade++) {
         const { row, outPort, octets } = made[nextMade]!;
-        writer.packet(outPort, rows.ownTime[row * 2]!, rows.ownTime[row * 2 + 1]!, octets, 0, octets.length, octets.length);
+        writer.packet(
+          outPort,
+          rows.ownTime[row * 2]!,
+          rows.ownTime[row * 2 + 1]!,
+          octets,
+          0,
+          octets.length,
+          octets.length,
+        );
       }
     };
     for (let i = 0; i < forwarded; i++) {
@@ -257,7 +266,15 @@ class Replay {
       if (size === 0) continue;
       // What a snap length cut off is missing on leaving, too.
       const missing = Math.max(0, batch.wireLength[row]! - batch.length[row]!);
-      writer.packet(batch.outPort[row]!, rows.ownTime[row * 2]!, rows.ownTime[row * 2 + 1]!, this.composed, at, size, size + missing);
+      writer.packet(
+        batch.outPort[row]!,
+        rows.ownTime[row * 2]!,
+        rows.ownTime[row * 2 + 1]!,
+        this.composed,
+        at,
+        size,
+        size + missing,
+      );
       at += size;
     }
     writeMade(BATCH_ROWS);

@@ -3,7 +3,8 @@
  * so the sums go 16 bits at a time. Times past 2^63 − 1 ns (the year 2262) count as that.
  */
 const WORD = 0x100000000;
-const MAX_HIGH = 0x7fffffff, MAX_LOW = 0xffffffff;
+const MAX_HIGH = 0x7fffffff,
+  MAX_LOW = 0xffffffff;
 
 /** The result of the last call: `time.low`, `time.high`. One thread, no allocation. */
 export const time = { low: 0, high: 0 };

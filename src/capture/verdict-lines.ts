@@ -82,7 +82,8 @@ export class VerdictLines {
     let packet = rows.firstPacket;
     let next = 0;
     for (let row = 0; row <= batch.count; row++) {
-      for (; next < early.length && early[next]!.beforeRow === row; next++) this.early(packet++, early[next]!, earlyInPort(early[next]!));
+      for (; next < early.length && early[next]!.beforeRow === row; next++)
+        this.early(packet++, early[next]!, earlyInPort(early[next]!));
       if (row === batch.count) return;
       const verdict = batch.verdict[row]!;
       this.head(packet++, ownTime[row * 2]!, ownTime[row * 2 + 1]!, batch.inPort[row]!);
@@ -120,7 +121,14 @@ export class VerdictLines {
     output.put((this.inPorts[inPort] ??= this.inPortPiece(inPort)));
   }
 
-  private flow(words: Uint32Array, at: number, family: 4 | 6, protocol: number, srcPort: number, dstPort: number): void {
+  private flow(
+    words: Uint32Array,
+    at: number,
+    family: 4 | 6,
+    protocol: number,
+    srcPort: number,
+    dstPort: number,
+  ): void {
     const { output } = this;
     output.put(FLOW);
     this.addresses.put(output, words, at, family);

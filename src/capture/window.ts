@@ -127,7 +127,10 @@ export class Window {
         return 0;
       }
       const what = code?.startsWith('Z_') ? `its gzip data is damaged (${message})` : `can't be read: ${message}`;
-      throw new SeineError('SEINE_ERR_CAPTURE_INVALID', `${this.path}: octet ${this.droppedBefore + this.end}: ${what}`);
+      throw new SeineError(
+        'SEINE_ERR_CAPTURE_INVALID',
+        `${this.path}: octet ${this.droppedBefore + this.end}: ${what}`,
+      );
     }
   }
 

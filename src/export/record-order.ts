@@ -38,7 +38,8 @@ export class RecordOrder {
     for (let record = 0; record < this.count; record++) {
       const at = record * RECORD_WORDS;
       const exportHigh = words[at + R.export + 1]!;
-      if (beforeNs === null || exportHigh < high || (exportHigh === high && words[at + R.export]! < low)) due[dueCount++] = at;
+      if (beforeNs === null || exportHigh < high || (exportHigh === high && words[at + R.export]! < low))
+        due[dueCount++] = at;
     }
     const order = due.subarray(0, dueCount).sort((a, b) => compareRecords(words, a, b));
     const out = new Uint32Array(dueCount * RECORD_WORDS);

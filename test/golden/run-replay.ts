@@ -20,7 +20,14 @@ export interface VerdictLine {
   reason: string | null;
   stage: string;
   ct: string[];
-  policy: null | { kind: string; namespace: string | null; name: string; rule: string | number | null; direction: string; action: string };
+  policy: null | {
+    kind: string;
+    namespace: string | null;
+    name: string;
+    rule: string | number | null;
+    direction: string;
+    action: string;
+  };
   flow: null | { src: string; dst: string; protocol: number; srcPort: number; dstPort: number };
 }
 export interface FlowLine {
@@ -60,17 +67,29 @@ export async function runReplay(options: {
 }): Promise<Replayed> {
   const { config } = parseConfig({ workers: 1, ...options.config }, 'test');
   const { objects } = applyObjects(emptyObjects(), readManifest(options.manifest ?? '', 'test').inputs);
-  const paths = { verdicts: file(new Uint8Array(0), 'verdicts'), flows: file(new Uint8Array(0), 'flows'), write: file(new Uint8Array(0), 'pcapng') };
+  const paths = {
+    verdicts: file(new Uint8Array(0), 'verdicts'),
+    flows: file(new Uint8Array(0), 'flows'),
+    write: file(new Uint8Array(0), 'pcapng'),
+  };
   const verdicts = await Output.open(paths.verdicts);
   const flows = await Output.open(paths.flows);
   const write = await Output.open(paths.write);
   const engine = await Engine.start({ config, objects, mode: 'replay' });
-  const reader = new CaptureReader(options.captures, { onWarning: () => {}, ...(options.rowsPerBatch === undefined ? {} : { rowsPerBatch: options.rowsPerBatch }) });
+  const reader = new CaptureReader(options.captures, {
+    onWarning: () => {},
+    ...(options.rowsPerBatch === undefined ? {} : { rowsPerBatch: options.rowsPerBatch }),
+  });
   let summary: ReplaySummary | null = null;
   let error: unknown = null;
   try {
     summary = await replay(engine, reader, {
-      verdicts, flows, write, exportRecords: null, decapsulate: options.decapsulate ?? false, inPort: options.inPort ?? null,
+      verdicts,
+      flows,
+      write,
+      exportRecords: null,
+      decapsulate: options.decapsulate ?? false,
+      inPort: options.inPort ?? null,
     });
   } catch (failure) {
     error = failure;
@@ -80,7 +99,11 @@ export async function runReplay(options: {
     await engine.close();
   }
   const text = (path: string): string => readFileSync(path, 'utf8');
-  const lines = <T>(path: string): T[] => text(path).split('\n').slice(0, -1).map((line) => JSON.parse(line) as T);
+  const lines = <T>(path: string): T[] =>
+    text(path)
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as T);
   return {
     verdictText: text(paths.verdicts),
     verdicts: lines<VerdictLine>(paths.verdicts),

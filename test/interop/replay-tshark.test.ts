@@ -11,12 +11,28 @@ import { type TestContext, test } from 'node:test';
 import { runReplay } from '../golden/run-replay.js';
 
 const FIELDS = [
-  'frame.protocols', 'frame.len', 'frame.cap_len', 'ip.version', 'ip.hdr_len', 'ip.len', 'ip.checksum', 'ip.checksum.status', 'ip.src',
-  'ip.dst', 'ip.proto', 'ipv6.version', 'ipv6.plen', 'ipv6.src', 'ipv6.dst',
+  'frame.protocols',
+  'frame.len',
+  'frame.cap_len',
+  'ip.version',
+  'ip.hdr_len',
+  'ip.len',
+  'ip.checksum',
+  'ip.checksum.status',
+  'ip.src',
+  'ip.dst',
+  'ip.proto',
+  'ipv6.version',
+  'ipv6.plen',
+  'ipv6.src',
+  'ipv6.dst',
 ] as const;
 type Row = Record<(typeof FIELDS)[number], string>;
 
-const folder = join(process.env.SEINE_DATA ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url)), 'captures');
+const folder = join(
+  process.env.SEINE_DATA ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url)),
+  'captures',
+);
 const GOOD_CHECKSUM = '1';
 
 /** Skips loudly; where all peers ought to be, their absence is a failure. */
@@ -29,13 +45,27 @@ function tshark(capture: string): Row[] {
   const options = ['-o', 'ip.defragment:FALSE', '-o', 'ip.check_checksum:TRUE', '-o', 'ip.tso_support:FALSE'];
   const output = execFileSync(
     'tshark',
-    ['-r', capture, ...options, '-T', 'fields', '-E', 'occurrence=f', '-E', 'separator=|', ...FIELDS.flatMap((field) => ['-e', field])],
+    [
+      '-r',
+      capture,
+      ...options,
+      '-T',
+      'fields',
+      '-E',
+      'occurrence=f',
+      '-E',
+      'separator=|',
+      ...FIELDS.flatMap((field) => ['-e', field]),
+    ],
     { encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'ignore'] },
   );
-  return output.split('\n').filter((line) => line !== '').map((line) => {
-    const values = line.split('|');
-    return Object.fromEntries(FIELDS.map((field, i) => [field, values[i] ?? ''])) as Row;
-  });
+  return output
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const values = line.split('|');
+      return Object.fromEntries(FIELDS.map((field, i) => [field, values[i] ?? ''])) as Row;
+    });
 }
 
 /** Octets of link header before an IP header that the frame begins with, at most two tags deep; null where it does not. */
@@ -73,11 +103,16 @@ function add(sums: Map<string, [number, number]>, key: string, packets: number, 
 }
 const sorted = (sums: Map<string, [number, number]>) => [...sums].sort(([a], [b]) => (a < b ? -1 : 1));
 
-const captures = existsSync(folder) ? readdirSync(folder).filter((name) => /\.(pcap|pcapng|cap)$/.test(name)).sort() : [];
+const captures = existsSync(folder)
+  ? readdirSync(folder)
+      .filter((name) => /\.(pcap|pcapng|cap)$/.test(name))
+      .sort()
+  : [];
 
 test('interop: flow records of every capture add up to tshark’s sums of its sound packets', async (t) => {
   if (spawnSync('tshark', ['--version']).error) return absent(t, 'tshark is not installed: no capture is compared');
-  if (captures.length === 0) return absent(t, `${folder} has no captures (set SEINE_DATA): no capture is compared with tshark`);
+  if (captures.length === 0)
+    return absent(t, `${folder} has no captures (set SEINE_DATA): no capture is compared with tshark`);
   for (const name of captures) {
     await t.test(name, async () => {
       const capture = join(folder, name);
@@ -85,7 +120,10 @@ test('interop: flow records of every capture add up to tshark’s sums of its so
       const replayed = await runReplay({ captures: [capture] });
       assert.equal(replayed.error, null);
       assert.equal(replayed.summary.packets, rows.length);
-      assert.equal(replayed.summary.octets, rows.reduce((sum, row) => sum + Number(row['frame.len']), 0));
+      assert.equal(
+        replayed.summary.octets,
+        rows.reduce((sum, row) => sum + Number(row['frame.len']), 0),
+      );
       const expected = new Map<string, [number, number]>();
       for (const row of rows) {
         const found = sound(row);

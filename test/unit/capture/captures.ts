@@ -49,11 +49,21 @@ export function pcap(
   packets: readonly Packet[],
   { little = true, nanoseconds = false, linkType = 1, snapLength = 65_535 } = {},
 ): Uint8Array {
-  const file = new Octets(little).u32(nanoseconds ? 0xa1b23c4d : 0xa1b2c3d4).u16(2).u16(4).u32(0).u32(0).u32(snapLength).u32(linkType);
+  const file = new Octets(little)
+    .u32(nanoseconds ? 0xa1b23c4d : 0xa1b2c3d4)
+    .u16(2)
+    .u16(4)
+    .u32(0)
+    .u32(0)
+    .u32(snapLength)
+    .u32(linkType);
   for (const { timeNs = 0n, octets, original } of packets) {
     const fraction = timeNs % 1_000_000_000n;
     file.u32(Number(timeNs / 1_000_000_000n)).u32(Number(nanoseconds ? fraction : fraction / 1000n));
-    file.u32(octets.length).u32(original ?? octets.length).raw(octets);
+    file
+      .u32(octets.length)
+      .u32(original ?? octets.length)
+      .raw(octets);
   }
   return file.done();
 }
@@ -65,15 +75,19 @@ export function block(little: boolean, type: number, body: Uint8Array): Uint8Arr
 export const section = (little = true): Uint8Array =>
   block(little, 0x0a0d0d0a, new Octets(little).u32(0x1a2b3c4d).u16(1).u16(0).u32(0xffffffff).u32(0xffffffff).done());
 
-export function interfaceBlock(
-  { little = true, linkType = 1, snapLength = 0, resolution, offsetSeconds }: {
-    little?: boolean;
-    linkType?: number;
-    snapLength?: number;
-    resolution?: number;
-    offsetSeconds?: bigint;
-  } = {},
-): Uint8Array {
+export function interfaceBlock({
+  little = true,
+  linkType = 1,
+  snapLength = 0,
+  resolution,
+  offsetSeconds,
+}: {
+  little?: boolean;
+  linkType?: number;
+  snapLength?: number;
+  resolution?: number;
+  offsetSeconds?: bigint;
+} = {}): Uint8Array {
   const body = new Octets(little).u16(linkType).u16(0).u32(snapLength);
   if (resolution !== undefined) body.u16(9).u16(1).u8(resolution).pad();
   if (offsetSeconds !== undefined) {
@@ -87,8 +101,19 @@ export function interfaceBlock(
 }
 export function enhancedPacket(units: bigint, packet: Packet, little = true): Uint8Array {
   const { octets, original, interfaceId = 0 } = packet;
-  const body = new Octets(little).u32(interfaceId).u32(Number(units >> 32n)).u32(Number(units & 0xffffffffn));
-  return block(little, 6, body.u32(octets.length).u32(original ?? octets.length).raw(octets).done());
+  const body = new Octets(little)
+    .u32(interfaceId)
+    .u32(Number(units >> 32n))
+    .u32(Number(units & 0xffffffffn));
+  return block(
+    little,
+    6,
+    body
+      .u32(octets.length)
+      .u32(original ?? octets.length)
+      .raw(octets)
+      .done(),
+  );
 }
 export const concat = (...parts: Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((part) => [...part]));
 
@@ -151,7 +176,8 @@ export async function readAll(paths: string[], rowsPerBatch = 4096): Promise<Rea
   return result;
 }
 
-const hex = (text: string): Uint8Array => Uint8Array.from(text.replace(/\s/g, '').match(/../g) ?? [], (octet) => Number.parseInt(octet, 16));
+const hex = (text: string): Uint8Array =>
+  Uint8Array.from(text.replace(/\s/g, '').match(/../g) ?? [], (octet) => Number.parseInt(octet, 16));
 export const mac = (text: string): Uint8Array => hex(text.replaceAll(':', ''));
 const ip4 = (text: string): number[] => text.split('.').map(Number);
 
@@ -167,9 +193,26 @@ export interface FrameFields {
   id?: number;
   fragment?: number;
 }
-export function ipv4({ src = '10.0.0.1', dst = '10.0.0.2', protocol = 17, ttl = 64, payload = new Uint8Array(8), id = 0, fragment = 0 }: FrameFields = {}): Uint8Array {
-  const header = new Octets(false).u8(0x45, 0).u16(20 + payload.length).u16(id).u16(fragment).u8(ttl, protocol).u16(0);
-  const packet = header.u8(...ip4(src), ...ip4(dst)).raw(payload).done();
+export function ipv4({
+  src = '10.0.0.1',
+  dst = '10.0.0.2',
+  protocol = 17,
+  ttl = 64,
+  payload = new Uint8Array(8),
+  id = 0,
+  fragment = 0,
+}: FrameFields = {}): Uint8Array {
+  const header = new Octets(false)
+    .u8(0x45, 0)
+    .u16(20 + payload.length)
+    .u16(id)
+    .u16(fragment)
+    .u8(ttl, protocol)
+    .u16(0);
+  const packet = header
+    .u8(...ip4(src), ...ip4(dst))
+    .raw(payload)
+    .done();
   const checksum = internetChecksum(packet, 0, 20);
   packet[10] = checksum >>> 8;
   packet[11] = checksum & 0xff;
@@ -182,15 +225,49 @@ function withChecksum(packet: Uint8Array, protocol: number, field: number): Uint
   return packet;
 }
 export const udp = (srcPort: number, dstPort: number, payload: Uint8Array = new Uint8Array(0)): Uint8Array =>
-  new Octets(false).u16(srcPort).u16(dstPort).u16(8 + payload.length).u16(0).raw(payload).done();
+  new Octets(false)
+    .u16(srcPort)
+    .u16(dstPort)
+    .u16(8 + payload.length)
+    .u16(0)
+    .raw(payload)
+    .done();
 export function udp4(fields: FrameFields & { srcPort?: number; dstPort?: number } = {}): Uint8Array {
   const { srcPort = 1000, dstPort = 2000, payload = new Uint8Array(4) } = fields;
   return withChecksum(ipv4({ ...fields, protocol: 17, payload: udp(srcPort, dstPort, payload) }), 17, 6);
 }
-export function tcp4(fields: FrameFields & { srcPort?: number; dstPort?: number; flags?: number; seq?: number; ack?: number; offset?: number } = {}): Uint8Array {
-  const { srcPort = 40_000, dstPort = 80, flags = 2, seq = 1000, ack = 0, offset = 5, payload = new Uint8Array(0) } = fields;
-  const segment = new Octets(false).u16(srcPort).u16(dstPort).u32(seq).u32(ack).u8(offset << 4, flags).u16(65_535).u16(0).u16(0);
+export function tcp4(
+  fields: FrameFields & {
+    srcPort?: number;
+    dstPort?: number;
+    flags?: number;
+    seq?: number;
+    ack?: number;
+    offset?: number;
+  } = {},
+): Uint8Array {
+  const {
+    srcPort = 40_000,
+    dstPort = 80,
+    flags = 2,
+    seq = 1000,
+    ack = 0,
+    offset = 5,
+    payload = new Uint8Array(0),
+  } = fields;
+  const segment = new Octets(false)
+    .u16(srcPort)
+    .u16(dstPort)
+    .u32(seq)
+    .u32(ack)
+    .u8(offset << 4, flags)
+    .u16(65_535)
+    .u16(0)
+    .u16(0);
   return withChecksum(ipv4({ ...fields, protocol: 6, payload: segment.raw(payload).done() }), 6, 16);
 }
-export const ethernet = (packet: Uint8Array, etherType = 0x0800, { srcMac = '02:00:00:00:00:01', dstMac = '02:00:00:00:00:02' }: FrameFields = {}): Uint8Array =>
-  concat(mac(dstMac), mac(srcMac), Uint8Array.of(etherType >>> 8, etherType & 0xff), packet);
+export const ethernet = (
+  packet: Uint8Array,
+  etherType = 0x0800,
+  { srcMac = '02:00:00:00:00:01', dstMac = '02:00:00:00:00:02' }: FrameFields = {},
+): Uint8Array => concat(mac(dstMac), mac(srcMac), Uint8Array.of(etherType >>> 8, etherType & 0xff), packet);

@@ -55,7 +55,20 @@ async function written(write: (output: Output) => void): Promise<string> {
 }
 
 test('output: numbers are written in decimal, exact up to 2^53 − 1', async () => {
-  const numbers = [0, 9, 10, 99, 100, 101, 65_535, 1_000_000, 4_294_967_295, 4_294_967_296, 1e15, Number.MAX_SAFE_INTEGER];
+  const numbers = [
+    0,
+    9,
+    10,
+    99,
+    100,
+    101,
+    65_535,
+    1_000_000,
+    4_294_967_295,
+    4_294_967_296,
+    1e15,
+    Number.MAX_SAFE_INTEGER,
+  ];
   fc.assert(fc.property(fc.maxSafeNat(), (value) => void numbers.push(value)));
   const path = await written((output) => {
     for (const value of numbers) {
@@ -91,10 +104,22 @@ test('pcapng-writer: what it writes is read back; an interface per out-port in o
   });
   const read = await readAll([path]);
   assert.equal(read.error, null);
-  assert.deepEqual(read.packets.map(({ interfaceId }) => interfaceId), [0, 1, 0]);
-  assert.deepEqual(read.packets.map(({ frame }) => frame), [a, b, b]);
-  assert.deepEqual(read.packets.map(({ wireLength }) => wireLength), [a.length, 1500, b.length]);
-  assert.deepEqual(read.packets.map(({ ownNs }) => ownNs & 0xffffffffn), [789n, 790n, 791n]);
+  assert.deepEqual(
+    read.packets.map(({ interfaceId }) => interfaceId),
+    [0, 1, 0],
+  );
+  assert.deepEqual(
+    read.packets.map(({ frame }) => frame),
+    [a, b, b],
+  );
+  assert.deepEqual(
+    read.packets.map(({ wireLength }) => wireLength),
+    [a.length, 1500, b.length],
+  );
+  assert.deepEqual(
+    read.packets.map(({ ownNs }) => ownNs & 0xffffffffn),
+    [789n, 790n, 791n],
+  );
   const octets = readFileSync(path, 'latin1');
   assert.ok(octets.includes('default/web') && octets.includes('65534'));
 });
@@ -123,17 +148,27 @@ test('record-order: time of export, then IPv4 before IPv6, addresses, protocol, 
     record({ export: [7, 1], verdict: 6 | (1 << 8) }),
   ];
   fc.assert(
-    fc.property(fc.shuffledSubarray(sorted.map((_, index) => index), { minLength: sorted.length }), fc.integer({ min: 0, max: sorted.length }), (order, cut) => {
-      const records = new RecordOrder();
-      for (const index of order.slice(0, cut)) records.add(sorted[index]!);
-      for (const index of order.slice(cut)) records.add(sorted[index]!);
-      const first = records.flush(1n << 32n);
-      assert.deepEqual(first, sorted[0]);
-      assert.equal(records.count, sorted.length - 1);
-      const others = records.flush(null);
-      assert.deepEqual(Array.from(others), sorted.slice(1).flatMap((words) => Array.from(words)));
-      assert.equal(records.count, 0);
-    }),
+    fc.property(
+      fc.shuffledSubarray(
+        sorted.map((_, index) => index),
+        { minLength: sorted.length },
+      ),
+      fc.integer({ min: 0, max: sorted.length }),
+      (order, cut) => {
+        const records = new RecordOrder();
+        for (const index of order.slice(0, cut)) records.add(sorted[index]!);
+        for (const index of order.slice(cut)) records.add(sorted[index]!);
+        const first = records.flush(1n << 32n);
+        assert.deepEqual(first, sorted[0]);
+        assert.equal(records.count, sorted.length - 1);
+        const others = records.flush(null);
+        assert.deepEqual(
+          Array.from(others),
+          sorted.slice(1).flatMap((words) => Array.from(words)),
+        );
+        assert.equal(records.count, 0);
+      },
+    ),
   );
 });
 test('record-order: only equal records compare equal', () => {
@@ -146,12 +181,30 @@ test('record-order: only equal records compare equal', () => {
 
 test('flow-lines: counters beyond 2^53 and times keep every digit; keys stand in their order', async () => {
   const words = record({
-    src: 0x0a000001, dst: 0x0a000002, ports: 0 | (2048 << 16), protocol: 1 | (0x20 << 8) | (EndReason.Active << 24), interfaces: 3 | (65_533 << 16),
-    packets: [0xffffffff, 0xffffffff], octets: [1, 0x200000], start: [0x499602d2, 0], end: [0x499602d3, 0], ingressRule: 7,
+    src: 0x0a000001,
+    dst: 0x0a000002,
+    ports: 0 | (2048 << 16),
+    protocol: 1 | (0x20 << 8) | (EndReason.Active << 24),
+    interfaces: 3 | (65_533 << 16),
+    packets: [0xffffffff, 0xffffffff],
+    octets: [1, 0x200000],
+    start: [0x499602d2, 0],
+    end: [0x499602d3, 0],
+    ingressRule: 7,
     verdict: 4 | (2 << 8),
   });
-  const rule = { id: 7, kind: 'NetworkPolicy', namespace: 'default', policy: 'deny', rule: null, direction: 'ingress', action: 'drop' } as const;
-  const path = await written((output) => new FlowLines(output, { portName: () => null, rule: () => rule }).records(words));
+  const rule = {
+    id: 7,
+    kind: 'NetworkPolicy',
+    namespace: 'default',
+    policy: 'deny',
+    rule: null,
+    direction: 'ingress',
+    action: 'drop',
+  } as const;
+  const path = await written((output) =>
+    new FlowLines(output, { portName: () => null, rule: () => rule }).records(words),
+  );
   assert.equal(
     readFileSync(path, 'latin1'),
     '{"src":"10.0.0.1","dst":"10.0.0.2","protocol":1,"srcPort":0,"dstPort":2048,"tos":32,"inPort":3,"outPort":65533,"packets":18446744073709551615,' +

@@ -4,7 +4,19 @@ import { gzipSync } from 'node:zlib';
 import { DropReason } from '../../../src/batch/drop-reason.js';
 import { SeineError } from '../../../src/errors.js';
 import {
-  block, concat, enhancedPacket, ethernet, file, interfaceBlock, ipv4, mac, Octets, pcap, readAll, section, udp4,
+  block,
+  concat,
+  enhancedPacket,
+  ethernet,
+  file,
+  interfaceBlock,
+  ipv4,
+  mac,
+  Octets,
+  pcap,
+  readAll,
+  section,
+  udp4,
 } from './captures.js';
 
 const T = 1_701_234_567_123_456_789n;
@@ -24,10 +36,17 @@ for (const little of [true, false]) {
     });
   }
   test(`pcapng: ${little ? 'little' : 'big'}-endian sections are read`, async () => {
-    const octets = concat(section(little), interfaceBlock({ little, resolution: 9 }), enhancedPacket(T, { octets: frame }, little));
+    const octets = concat(
+      section(little),
+      interfaceBlock({ little, resolution: 9 }),
+      enhancedPacket(T, { octets: frame }, little),
+    );
     const read = await readAll([file(octets)]);
     assert.equal(read.error, null);
-    assert.deepEqual(read.packets.map(({ ownNs, frame: octets }) => ({ ownNs, octets })), [{ ownNs: T, octets: frame }]);
+    assert.deepEqual(
+      read.packets.map(({ ownNs, frame: octets }) => ({ ownNs, octets })),
+      [{ ownNs: T, octets: frame }],
+    );
   });
 }
 
@@ -43,7 +62,9 @@ const RESOLUTIONS: [string, { resolution?: number; offsetSeconds?: bigint }, big
 ];
 for (const [name, options, units, expected] of RESOLUTIONS) {
   test(`pcapng: if_tsresol ${name}`, async () => {
-    const read = await readAll([file(concat(section(), interfaceBlock(options), enhancedPacket(units, { octets: frame })))]);
+    const read = await readAll([
+      file(concat(section(), interfaceBlock(options), enhancedPacket(units, { octets: frame }))),
+    ]);
     assert.equal(read.error, null);
     assert.equal(read.packets[0]!.ownNs, expected);
   });
@@ -62,8 +83,14 @@ test('pcapng: sections begin anew with interfaces of their own, each with its li
   );
   const read = await readAll([file(octets)]);
   assert.equal(read.error, null);
-  assert.deepEqual(read.packets.map(({ interfaceId }) => interfaceId), [1, 0, 0]);
-  assert.deepEqual(read.packets.map(({ frame: octets }) => octets.subarray(12)), [frame.subarray(12), frame.subarray(12), frame.subarray(12)]);
+  assert.deepEqual(
+    read.packets.map(({ interfaceId }) => interfaceId),
+    [1, 0, 0],
+  );
+  assert.deepEqual(
+    read.packets.map(({ frame: octets }) => octets.subarray(12)),
+    [frame.subarray(12), frame.subarray(12), frame.subarray(12)],
+  );
 });
 
 test('pcapng: unknown blocks are passed over, also one larger than the window', async () => {
@@ -72,7 +99,10 @@ test('pcapng: unknown blocks are passed over, also one larger than the window', 
     block(true, 0x0bad, new Uint8Array(5)),
     interfaceBlock(),
     block(true, 5, new Uint8Array(3)),
-    new Octets(true).u32(0x80000001).u32(12 + 3_000_000).done(),
+    new Octets(true)
+      .u32(0x80000001)
+      .u32(12 + 3_000_000)
+      .done(),
     new Uint8Array(3_000_000),
     new Octets(true).u32(12 + 3_000_000).done(),
     enhancedPacket(7n, { octets: frame }),
@@ -85,33 +115,68 @@ test('pcapng: unknown blocks are passed over, also one larger than the window', 
 
 test('pcapng: simple packets are cut at the snap length and take the clock; obsolete packet blocks are read', async () => {
   const simple = block(true, 3, new Octets(true).u32(200).raw(frame.subarray(0, 40)).done());
-  const obsolete = block(true, 2, new Octets(true).u16(0).u16(0xffff).u32(0).u32(9).u32(frame.length).u32(frame.length).raw(frame).done());
-  const read = await readAll([file(concat(section(), interfaceBlock({ snapLength: 40 }), enhancedPacket(5n, { octets: frame }), simple, obsolete))]);
-  assert.equal(read.error, null);
-  assert.deepEqual(read.packets.map(({ frame: { length }, wireLength, ownNs }) => [length, wireLength, ownNs]), [
-    [frame.length, frame.length, 5000n],
-    [40, 200, 5000n],
-    [frame.length, frame.length, 9000n],
+  const obsolete = block(
+    true,
+    2,
+    new Octets(true).u16(0).u16(0xffff).u32(0).u32(9).u32(frame.length).u32(frame.length).raw(frame).done(),
+  );
+  const read = await readAll([
+    file(
+      concat(section(), interfaceBlock({ snapLength: 40 }), enhancedPacket(5n, { octets: frame }), simple, obsolete),
+    ),
   ]);
+  assert.equal(read.error, null);
+  assert.deepEqual(
+    read.packets.map(({ frame: { length }, wireLength, ownNs }) => [length, wireLength, ownNs]),
+    [
+      [frame.length, frame.length, 5000n],
+      [40, 200, 5000n],
+      [frame.length, frame.length, 9000n],
+    ],
+  );
 });
 
 test('reader: the clock never goes back, over all captures; a packet keeps its own time', async () => {
-  const a = file(pcap([{ timeNs: 5000n, octets: frame }, { timeNs: 3000n, octets: frame }]));
-  const b = file(pcap([{ timeNs: 4000n, octets: frame }, { timeNs: 6000n, octets: frame }]));
+  const a = file(
+    pcap([
+      { timeNs: 5000n, octets: frame },
+      { timeNs: 3000n, octets: frame },
+    ]),
+  );
+  const b = file(
+    pcap([
+      { timeNs: 4000n, octets: frame },
+      { timeNs: 6000n, octets: frame },
+    ]),
+  );
   const read = await readAll([a, b], 1);
-  assert.deepEqual(read.packets.map(({ ownNs }) => ownNs), [5000n, 3000n, 4000n, 6000n]);
-  assert.deepEqual(read.packets.map(({ clockNs }) => clockNs), [5000n, 5000n, 5000n, 6000n]);
+  assert.deepEqual(
+    read.packets.map(({ ownNs }) => ownNs),
+    [5000n, 3000n, 4000n, 6000n],
+  );
+  assert.deepEqual(
+    read.packets.map(({ clockNs }) => clockNs),
+    [5000n, 5000n, 5000n, 6000n],
+  );
 });
 
 test('reader: gzip is told by its magic, several members included', async () => {
-  const plain = pcap([{ timeNs: 1000n, octets: frame }, { timeNs: 2000n, octets: frame }]);
-  const read = await readAll([file(Buffer.concat([gzipSync(plain.subarray(0, 50)), gzipSync(plain.subarray(50))]), 'pcap.gz')]);
+  const plain = pcap([
+    { timeNs: 1000n, octets: frame },
+    { timeNs: 2000n, octets: frame },
+  ]);
+  const read = await readAll([
+    file(Buffer.concat([gzipSync(plain.subarray(0, 50)), gzipSync(plain.subarray(50))]), 'pcap.gz'),
+  ]);
   assert.equal(read.error, null);
   assert.equal(read.packets.length, 2);
 });
 
 test('reader: a capture cut off anywhere gives what was read and a warning', async () => {
-  const whole = pcap([{ timeNs: 1000n, octets: frame }, { timeNs: 2000n, octets: frame }]);
+  const whole = pcap([
+    { timeNs: 1000n, octets: frame },
+    { timeNs: 2000n, octets: frame },
+  ]);
   const recordSize = 16 + frame.length;
   for (let cut = 24; cut < whole.length; cut++) {
     const read = await readAll([file(whole.subarray(0, cut))]);
@@ -130,7 +195,10 @@ test('reader: after a capture that is cut off, the next one is read', async () =
 });
 
 test('reader: a gzip stream that is cut off counts as a capture that is', async () => {
-  const packets = Array.from({ length: 2000 }, (_, i) => ({ timeNs: BigInt(i) * 1000n, octets: ethernet(udp4({ srcPort: (i * 7919) % 65_536 })) }));
+  const packets = Array.from({ length: 2000 }, (_, i) => ({
+    timeNs: BigInt(i) * 1000n,
+    octets: ethernet(udp4({ srcPort: (i * 7919) % 65_536 })),
+  }));
   const packed = gzipSync(pcap(packets));
   const read = await readAll([file(packed.subarray(0, packed.length / 2), 'gz')]);
   assert.equal(read.error, null);
@@ -144,9 +212,21 @@ const INVALID: [string, Uint8Array, RegExp][] = [
   ['a file header that is cut off', pcap([]).subarray(0, 20), /cut off in its file header/],
   ['a modified pcap', concat(new Octets(true).u32(0xa1b2cd34).done(), new Uint8Array(40)), /modified pcap/],
   ['a link type that is not read', pcap([], { linkType: 127 }), /link type 127 \(IEEE 802\.11 with radiotap\)/],
-  ['a pcapng link type that is not read', concat(section(), interfaceBlock({ linkType: 195 })), /interface 0: link type 195 \(IEEE 802\.15\.4\)/],
-  ['a pcapng packet of an interface that is not there', concat(section(), enhancedPacket(0n, { octets: frame })), /packet 1 \(octet 28\): it names interface 0/],
-  ['a pcapng block of 8 octets', concat(section(), new Octets(true).u32(9).u32(8).u32(8).done()), /a block of 8 octets/],
+  [
+    'a pcapng link type that is not read',
+    concat(section(), interfaceBlock({ linkType: 195 })),
+    /interface 0: link type 195 \(IEEE 802\.15\.4\)/,
+  ],
+  [
+    'a pcapng packet of an interface that is not there',
+    concat(section(), enhancedPacket(0n, { octets: frame })),
+    /packet 1 \(octet 28\): it names interface 0/,
+  ],
+  [
+    'a pcapng block of 8 octets',
+    concat(section(), new Octets(true).u32(9).u32(8).u32(8).done()),
+    /a block of 8 octets/,
+  ],
 ];
 for (const [name, octets, message] of INVALID) {
   test(`reader: ${name} is an error that says so`, async () => {
@@ -181,12 +261,23 @@ test('reader: a frame above 65,557 octets has no row, but its place and its reas
 });
 
 test('reader: captured frames of any length are rows, 0 octets too', async () => {
-  const read = await readAll([file(pcap([{ octets: new Uint8Array(0) }, { octets: frame.subarray(0, 13), original: 100 }]))]);
-  assert.deepEqual(read.packets.map(({ frame: { length }, wireLength }) => [length, wireLength]), [[0, 0], [13, 100]]);
+  const read = await readAll([
+    file(pcap([{ octets: new Uint8Array(0) }, { octets: frame.subarray(0, 13), original: 100 }])),
+  ]);
+  assert.deepEqual(
+    read.packets.map(({ frame: { length }, wireLength }) => [length, wireLength]),
+    [
+      [0, 0],
+      [13, 100],
+    ],
+  );
 });
 
 test('reader: batches of any size give the same packets', async () => {
-  const packets = Array.from({ length: 300 }, (_, i) => ({ timeNs: BigInt(i) * 1_000_000n, octets: ethernet(udp4({ srcPort: i, payload: new Uint8Array(i) })) }));
+  const packets = Array.from({ length: 300 }, (_, i) => ({
+    timeNs: BigInt(i) * 1_000_000n,
+    octets: ethernet(udp4({ srcPort: i, payload: new Uint8Array(i) })),
+  }));
   const path = file(pcap(packets));
   const [one, many] = [await readAll([path], 1), await readAll([path])];
   assert.deepEqual(one.packets, many.packets);
@@ -207,8 +298,10 @@ test('reader: captures larger than window and batch are read whole', async () =>
 const packet4 = udp4();
 const packet6 = concat(Uint8Array.of(0x60, 0, 0, 0, 0, 8, 59, 64), new Uint8Array(32), new Uint8Array(8));
 const ZERO = '00:00:00:00:00:00';
-const cooked1 = (etherType: number) => new Octets(false).u16(0).u16(1).u16(6).raw(mac('02:00:00:00:00:09')).u16(0).u16(etherType).done();
-const cooked2 = (etherType: number) => new Octets(false).u16(etherType).u16(0).u32(3).u16(1).u8(0, 6).raw(mac('02:00:00:00:00:09')).u16(0).done();
+const cooked1 = (etherType: number) =>
+  new Octets(false).u16(0).u16(1).u16(6).raw(mac('02:00:00:00:00:09')).u16(0).u16(etherType).done();
+const cooked2 = (etherType: number) =>
+  new Octets(false).u16(etherType).u16(0).u32(3).u16(1).u8(0, 6).raw(mac('02:00:00:00:00:09')).u16(0).done();
 const LINKS: [string, number, Uint8Array, Uint8Array, string, number][] = [
   ['raw IP (101), IPv4', 101, new Uint8Array(0), packet4, ZERO, 0x0800],
   ['raw IP (12), IPv6', 12, new Uint8Array(0), packet6, ZERO, 0x86dd],
@@ -227,7 +320,14 @@ for (const [name, linkType, header, packet, srcMac, etherType] of LINKS) {
     const octets = concat(header, packet);
     const expected = ethernet(packet, etherType, { srcMac, dstMac: ZERO });
     const many = Array.from({ length: 3 }, () => ({ octets, original: octets.length + 7 }));
-    const simple = block(true, 3, new Octets(true).u32(octets.length + 7).raw(octets).done());
+    const simple = block(
+      true,
+      3,
+      new Octets(true)
+        .u32(octets.length + 7)
+        .raw(octets)
+        .done(),
+    );
     for (const capture of [
       pcap(many, { linkType }),
       concat(section(), interfaceBlock({ linkType }), ...many.map((packet) => enhancedPacket(1n, packet))),
