@@ -60,13 +60,11 @@ export function generateCapture(
   const remaining = new Uint32Array(flows);
   const total = new Uint32Array(flows);
   const isTcp = new Uint8Array(flows);
-  let tcpFlows = 0;
   let left = packets - flows;
   for (let flow = 0; flow < flows; flow++) {
     isTcp[flow] = below(16) < TCP_SIXTEENTHS && left >= TCP_PACKETS_MIN - 1 ? 1 : 0;
     total[flow] = isTcp[flow] === 1 ? TCP_PACKETS_MIN : 1;
     left -= total[flow]! - 1;
-    tcpFlows += isTcp[flow]!;
   }
   // A few flows are long, most are short: of two flows drawn, the one with more packets gets the next few.
   while (left > 0 && flows > 0) {

@@ -44,7 +44,7 @@ export class FlowLines {
   }
 
   private record(words: Uint32Array, at: number): void {
-    const { output } = this;
+    const output = this.output;
     const protocol = words[at + R.protocol]!;
     const ports = words[at + R.ports]!;
     const interfaces = words[at + R.interfaces]!;

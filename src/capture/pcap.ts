@@ -57,7 +57,9 @@ export class PcapReader implements FormatReader {
 
   scan(window: Window, writer: RowWriter): Scan {
     const { view, end } = window;
-    const { little, nsPerUnit, link } = this;
+    const little = this.little;
+    const nsPerUnit = this.nsPerUnit;
+    const link = this.link;
     let at = window.start;
     for (;;) {
       if (end - at < RECORD_HEADER_SIZE) {

@@ -230,7 +230,9 @@ class Replay {
 
   /** Frames as they leave, each row's own before those that the engine made of it. */
   private writeFrames(batch: PacketBatch, rows: CaptureRows, writer: PcapngWriter): void {
-    const { engine, rows1, sizes } = this;
+    const { engine } = this;
+    const rows1 = this.rows1;
+    const sizes = this.sizes;
     let forwarded = 0;
     for (let row = 0; row < batch.count; row++) {
       if (batch.verdict[row] !== Verdict.Forward) continue;

@@ -1,6 +1,8 @@
 /** A replay says the same for any number of workers and any size of batch, octet for octet. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 import { generateCapture } from '../../bench/generate-capture.js';
 import { concat, ethernet, file, ipv4, type Packet, pcap, tcp4, udp, udp4 } from '../unit/capture/captures.js';
@@ -97,3 +99,38 @@ function firstDifference(actual: string, expected: string): null | [string | und
   const at = a.findIndex((line, i) => line !== b[i]);
   return [a[at], b[at < 0 ? a.length : at]];
 }
+
+/** Native code and the fast path are chosen when a process starts. */
+test('golden: native code and the fast path, on or off, say the same', () => {
+  const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+  const capture = file(pcap(mixed(), { nanoseconds: true }));
+  const objects = file(new TextEncoder().encode(MANIFEST), 'yaml');
+  const said = [
+    {},
+    { SEINE_NATIVE: 'off' },
+    { SEINE_FASTPATH: 'off' },
+    { SEINE_NATIVE: 'off', SEINE_FASTPATH: 'off' },
+  ].map((env) => {
+    const [verdicts, flows, write] = ['v', 'f', 'w'].map((ending) => file(new Uint8Array(0), ending)) as [
+      string,
+      string,
+      string,
+    ];
+    const outputs = ['--verdicts', verdicts, '--flows', flows, '--write', write];
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [main, 'replay', ...outputs, '--objects', objects, capture],
+      {
+        env: { ...process.env, ...env },
+        encoding: 'utf8',
+      },
+    );
+    assert.equal(status, 0, stderr);
+    return [verdicts, flows, write].map((path) => readFileSync(path, 'latin1'));
+  });
+  for (const other of said.slice(1)) {
+    other.forEach((text, i) => {
+      assert.equal(firstDifference(text, said[0]![i]!), null);
+    });
+  }
+});
