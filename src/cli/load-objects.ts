@@ -1,5 +1,6 @@
 /** `--config` and `--objects` of every command that needs them: read, validated, warnings told on standard error. */
 import type { Config } from '../config/config.js';
+import { checkListenAddresses } from '../config/listen-addresses.js';
 import { readConfig } from '../config/read.js';
 import type { ClusterObjects } from '../objects/model.js';
 import { readManifest, readObjectFiles } from '../objects/read.js';
@@ -18,6 +19,7 @@ export function loadGiven(
   manifest?: { text: string; origin: string },
 ): Given {
   const { config, warnings } = readConfig(configPath ?? null);
+  checkListenAddresses(config, configPath ?? 'configuration');
   const read = readObjectFiles(objectPaths);
   const extra = manifest === undefined ? { inputs: [], warnings: [] } : readManifest(manifest.text, manifest.origin);
   const { objects } = applyObjects(emptyObjects(), [...read.inputs, ...extra.inputs]);
