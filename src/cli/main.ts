@@ -3,13 +3,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { SeineError } from '../errors.js';
-import * as apply from './apply.js';
-import * as check from './check.js';
-import * as del from './delete.js';
-import * as get from './get.js';
-import * as load from './load.js';
-import * as replay from './replay.js';
-import * as serve from './serve.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -27,10 +20,6 @@ const program = new Command('seine')
   .showSuggestionAfterError(true)
   .exitOverride()
   .configureOutput(QUIET);
-for (const command of [serve, replay, check, get, apply, del, load]) command.register(program);
-for (const command of program.commands) {
-  command.option('--debug', 'print stack traces').exitOverride().configureOutput(QUIET);
-}
 
 function fail(error: unknown): never {
   if (error instanceof CommanderError) {
@@ -43,7 +32,7 @@ function fail(error: unknown): never {
   }
   const known = error instanceof SeineError;
   if (debug && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  else process.stderr.write(`seine: ${(error as Error).message?.split('\n')[0] ?? String(error)}\n`);
+  else process.stderr.write(`seine: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]}\n`);
   process.exit(known ? error.exitCode : 1);
 }
 
@@ -55,4 +44,21 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
 
-program.parseAsync(process.argv).catch(fail);
+/** Loaded here and not above: what fails while it loads, such as an addon that is not built, is one line too. */
+async function run(): Promise<void> {
+  const commands = await Promise.all([
+    import('./serve.js'),
+    import('./replay.js'),
+    import('./check.js'),
+    import('./get.js'),
+    import('./apply.js'),
+    import('./delete.js'),
+    import('./load.js'),
+  ]);
+  for (const command of commands) command.register(program);
+  for (const command of program.commands) {
+    command.option('--debug', 'print stack traces').exitOverride().configureOutput(QUIET);
+  }
+  await program.parseAsync(process.argv);
+}
+run().catch(fail);
