@@ -496,7 +496,7 @@ function repair(frame: Uint8Array): void {
 
 /** One to four changes: field-aware ones, blind ones, or the head of this frame on the tail of another. */
 export function mutateFrame(rng: Random, frame: Uint8Array): Uint8Array {
-  let out = frame.slice();
+  let out: Uint8Array = frame.slice();
   for (let changes = 1 + rng.below(4); changes > 0; changes--) {
     const kind = rng.below(10);
     if (kind < 6) out = editField(rng, out);
