@@ -84,7 +84,8 @@ Napi::Value ReplayRows(const CallbackInfo& info) {
   if (slow.size < count || epochs.size < 65536 || records.size < 2) refuse(info, "an argument of replayRows is too short");
   if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse(info, "classes is a power of two long");
   const auto& t = seine::replay_timeouts;
-  for (const uint32_t index : {t.tcp_syn_sent, t.tcp_established, t.udp_first, t.udp_single, t.udp_multiple})
+  for (const uint32_t index : {t.tcp_syn_sent, t.tcp_syn_recv, t.tcp_established, t.tcp_fin_wait, t.tcp_time_wait, t.tcp_close, t.udp_first,
+                               t.udp_single, t.udp_multiple})
     if (index >= timeouts.size) refuse(info, "timeouts is too short");
   if (words.size < 64) refuse(info, "the table is too short");
   // The header of src/conntrack/table.ts: capacity, slot mask; the parts follow in order.
@@ -169,7 +170,8 @@ Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
 Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
   const auto given = info[0].As<Napi::Object>();
   const auto index = [&](const char* name) { return given.Get(name).As<Napi::Number>().Uint32Value(); };
-  seine::replay_timeouts = {index("tcpSynSent"), index("tcpEstablished"), index("udpFirst"), index("udpSingle"), index("udpMultiple")};
+  seine::replay_timeouts = {index("tcpSynSent"), index("tcpSynRecv"), index("tcpEstablished"), index("tcpFinWait"), index("tcpTimeWait"),
+                            index("tcpClose"), index("udpFirst"), index("udpSingle"), index("udpMultiple")};
   return info.Env().Undefined();
 }
 
@@ -190,6 +192,8 @@ Napi::Value Layout(const CallbackInfo& info) {
   entry.Set("expires", static_cast<double>(seine::E::EXPIRES));
   entry.Set("origin", static_cast<double>(seine::E::ORIGIN));
   entry.Set("direction", static_cast<double>(seine::E::DIRECTION));
+  entry.Set("listNext", static_cast<double>(seine::E::LIST_NEXT));
+  entry.Set("listPrev", static_cast<double>(seine::E::LIST_PREV));
   entry.Set("tcp", static_cast<double>(seine::E::TCP));
   result.Set("columns", offsets);
   result.Set("size", static_cast<double>(sizeof(seine::BatchColumns)));

@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint8_t TCP = 6, UDP = 17;
 constexpr uint8_t FIN = 1, SYN = 2, RST = 4, ACK = 16;
+constexpr uint32_t NONE = 0, SYN_SENT = 1, ESTABLISHED = 2, FIN_SENT = 3, FIN_ACKED = 4;
 constexpr uint32_t ESTABLISHED_BOTH = 0x22;
 constexpr uint32_t MAX_ACK_WINDOW = 66000;
 constexpr uint8_t EGRESS_STAGE = 5;
@@ -59,20 +60,54 @@ bool move_window(uint32_t* e, uint32_t side, const BatchColumns* b, uint32_t r) 
   uint32_t* s = e + E::TCP + side * TCP_WORDS;
   uint32_t* p = e + E::TCP + (1 - side) * TCP_WORDS;
   const uint32_t ack = b->tcp_ack[r];
-  const uint32_t end = b->tcp_seq[r] + b->payload_length[r];
+  const uint32_t data = b->tcp_seq[r] + b->payload_length[r];
+  const uint32_t end = data + ((b->tcp_flags[r] & FIN) ? 1 : 0);
   const uint32_t peer_window = p[T::MAX_WINDOW], my_window = s[T::MAX_WINDOW];
   const uint32_t my_end = s[T::END], peer_end = p[T::END];
   if (peer_window == 0) return false;
   if (diff(end, s[T::MAX_END]) > 0) return false;
-  if (diff(end, my_end - peer_window - 1) <= 0) return false;
+  if (diff(data, my_end - peer_window - 1) <= 0) return false;
   if (diff(ack, peer_end) > 0) return false;
   if (diff(ack, peer_end - std::max(my_window, MAX_ACK_WINDOW)) < 0) return false;
   const uint32_t scaled = static_cast<uint32_t>(b->tcp_window[r]) << (s[T::SCALE] & 0x1f);
   if (scaled > my_window) s[T::MAX_WINDOW] = scaled;
   if (diff(end, my_end) > 0) s[T::END] = end;
+  if (diff(s[T::END], s[T::MAX_END]) > 0) s[T::MAX_END] = s[T::END];
   const uint32_t allowed = ack + std::max<uint32_t>(scaled, 1);
   if (diff(allowed, p[T::MAX_END]) > 0) p[T::MAX_END] = allowed;
   return true;
+}
+
+// Puts an entry that is in no list at the end of the closing one (a replied connection is not in the unreplied one).
+void list_closing(const ReplayContext& c, uint32_t entry, uint32_t* e) {
+  const uint32_t last = c.words[H::CLOSING_TAIL];
+  e[E::LIST_PREV] = last;
+  e[E::LIST_NEXT] = 0;
+  if (last == 0) c.words[H::CLOSING_HEAD] = entry + 1;
+  else c.words[c.entries_at + static_cast<size_t>(last - 1) * ENTRY_WORDS + E::LIST_NEXT] = entry + 1;
+  c.words[H::CLOSING_TAIL] = entry + 1;
+  e[E::STATUS] |= Status::LIST_CLOSING;
+}
+
+void advance(const ReplayContext& c, uint32_t entry, uint32_t* e, uint32_t side, uint32_t mine, uint32_t peer,
+             const BatchColumns* b, uint32_t r) {
+  const uint32_t peer_end = e[E::TCP + (1 - side) * TCP_WORDS + T::END];
+  if ((b->tcp_flags[r] & FIN) != 0 && mine < FIN_SENT) mine = FIN_SENT;
+  if (peer == SYN_SENT) peer = ESTABLISHED;
+  else if (peer == FIN_SENT && diff(b->tcp_ack[r], peer_end) >= 0) peer = FIN_ACKED;
+  e[E::STATUS] = (e[E::STATUS] & ~0xffu) | (side == 0 ? mine | (peer << 4) : peer | (mine << 4));
+  if ((mine >= FIN_SENT || peer >= FIN_SENT) && (e[E::STATUS] & Status::LIST_CLOSING) == 0) list_closing(c, entry, e);
+}
+
+uint32_t tcp_timeout(uint32_t status) {
+  const uint32_t original = status & 0xf, reply = (status >> 4) & 0xf;
+  const ReplayTimeouts& t = replay_timeouts;
+  if (original >= FIN_ACKED && reply >= FIN_ACKED) return t.tcp_close;
+  if (original >= FIN_SENT && reply >= FIN_SENT) return t.tcp_time_wait;
+  if (original >= FIN_SENT || reply >= FIN_SENT) return t.tcp_fin_wait;
+  if (reply == NONE) return t.tcp_syn_sent;
+  if (original < ESTABLISHED || reply < ESTABLISHED) return t.tcp_syn_recv;
+  return t.tcp_established;
 }
 
 bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
@@ -89,7 +124,8 @@ bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
   const uint64_t now = b->time_ns[r];
   const uint32_t status = e[E::STATUS];
   const uint32_t needed = direction == 0 ? Status::PLAN0 | Status::RECORD0 : Status::PLAN1 | Status::RECORD1;
-  if ((status & needed) != needed || (status & (Status::CUT | Status::FLOOD | Status::CLOSED)) != 0) return false;
+  if ((status & needed) != needed || (status & (Status::CUT | Status::FLOOD | Status::CLOSED)) != 0)
+    return false;
   if (e[E::EPOCH_IN] != c.epochs[e[E::ORIGIN] & 0xffff] ||
       e[E::EPOCH_OUT] != c.epochs[e[E::DIRECTION + D::PLAN_PORT] & 0xffff])
     return false;
@@ -114,13 +150,16 @@ bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
   } else {
     const bool replied = (status & Status::SEEN_REPLY) != 0;
     if (protocol == TCP) {
-      if ((status & 0xff) != ESTABLISHED_BOTH || !replied) return false;
-      if ((b->tcp_flags[r] & (SYN | FIN | RST | ACK)) != ACK) return false;
+      if ((b->tcp_flags[r] & (SYN | RST | ACK)) != ACK || !replied) return false;
+      const uint32_t mine = (status >> (direction * 4)) & 0xf, peer = (status >> ((1 - direction) * 4)) & 0xf;
+      if (mine == NONE || peer == NONE || (mine >= FIN_SENT && peer >= FIN_SENT)) return false;
       if (!move_window(e, direction, b, r)) return false;
-      timeout = replay_timeouts.tcp_established;
+      if ((status & 0xff) != ESTABLISHED_BOTH || (b->tcp_flags[r] & FIN) != 0)
+        advance(c, static_cast<uint32_t>(found >> 1), e, direction, mine, peer, b, r);
+      timeout = tcp_timeout(e[E::STATUS]);
     } else {
       if (!replied && direction == 1) return false;
-      if (direction == 0 && (status & Status::MULTIPLE) == 0) return false;
+      if (direction == 0) e[E::STATUS] = status | Status::MULTIPLE;
       timeout = replied ? replay_timeouts.udp_multiple : replay_timeouts.udp_single;
     }
     ct = static_cast<uint8_t>(CT_TRACKED | (replied ? CT_ESTABLISHED : CT_NEW) | (direction == 1 ? CT_REPLY : 0));

@@ -14,7 +14,8 @@ struct ReplayContext {
 };
 // Offsets of the timeouts used, as src/conntrack/timeouts.ts orders them; given at load.
 struct ReplayTimeouts {
-  uint32_t tcp_syn_sent, tcp_established, udp_first, udp_single, udp_multiple;
+  uint32_t tcp_syn_sent, tcp_syn_recv, tcp_established, tcp_fin_wait, tcp_time_wait, tcp_close, udp_first, udp_single,
+      udp_multiple;
 };
 extern ReplayTimeouts replay_timeouts;
 uint32_t replay_rows(const ReplayContext& context, BatchColumns* batch, const int32_t* rows, uint32_t count,

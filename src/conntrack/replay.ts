@@ -1,19 +1,17 @@
 /**
  * The fast path: replays the plans of established connections, one call for many rows. Reference of native/replay.cc.
  * A row is finished here when its connection is there and live, its plan holds, its flow record is open and stays so, and
- * tracking its protocol needs no more than moving windows on. All other rows are listed in `slow`, in order, and so is
+ * tracking its protocol is no more than moving windows on and the states that acknowledgements and FINs change. All other rows are listed in `slow`, in order, and so is
  * every later row whose hash falls in the same turn class (pipeline.ts), so that a connection's rows keep their order.
  */
 import { Ct, Port, Verdict } from '../batch/drop-reason.js';
 import { Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
 import { add64 } from '../metrics/shared-counters.js';
-import { D, DIRECTION_WORDS, E, Status } from './entry.js';
-import { expired, touch } from './flow-accounting.js';
-import { elapsed } from './flow-accounting.js';
+import { D, DIRECTION_WORDS, E, Status, T, TCP_WORDS } from './entry.js';
+import { elapsed, expired, touch } from './flow-accounting.js';
 import { isFresh } from './plan.js';
 import type { ConnectionTable } from './table.js';
-import { ACK, FIN, MAX_ACK_WINDOW, RST, Side, SYN } from './tcp-state.js';
-import { T, TCP_WORDS } from './entry.js';
+import { ACK, FIN, MAX_ACK_WINDOW, RST, Side, sideState, SYN, tcpTimeout } from './tcp-state.js';
 import { Timeout } from './timeouts.js';
 
 /** What replay needs of a shard; native code gets the same arrays. */
@@ -93,14 +91,20 @@ function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boo
     ct = Ct.Tracked | Ct.New;
   } else {
     if (protocol === TCP) {
-      if ((status & 0xff) !== ESTABLISHED_BOTH || (status & Status.SeenReply) === 0) return false;
-      if ((batch.tcpFlags[row]! & (SYN | FIN | RST | ACK)) !== ACK) return false;
+      if ((batch.tcpFlags[row]! & (SYN | RST | ACK)) !== ACK || (status & Status.SeenReply) === 0) return false;
+      const mine = sideState(status, direction);
+      const peer = sideState(status, 1 - direction);
+      // What may close the connection is for the stages: its records end then.
+      if (mine === Side.None || peer === Side.None || (mine >= Side.FinSent && peer >= Side.FinSent)) return false;
       if (!moveWindow(words, at, direction, batch, row)) return false;
-      timeout = Timeout.tcpEstablished;
+      if ((status & 0xff) !== ESTABLISHED_BOTH || (batch.tcpFlags[row]! & FIN) !== 0) {
+        advance(table, entry, direction, mine, peer, batch, row);
+      }
+      timeout = tcpTimeout(words[at + E.status]!);
     } else {
       const replied = (status & Status.SeenReply) !== 0;
       if (!replied && direction === 1) return false;
-      if (direction === 0 && (status & Status.Multiple) === 0) return false;
+      if (direction === 0) words[at + E.status] = status | Status.Multiple;
       timeout = replied ? Timeout.udpMultiple : Timeout.udpSingle;
     }
     ct = Ct.Tracked | ((status & Status.SeenReply) !== 0 ? Ct.Established : Ct.New) | (direction === 1 ? Ct.Reply : 0);
@@ -134,26 +138,53 @@ function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boo
 }
 const EGRESS_STAGE = 5;
 
-/** The established case of tcp-state.ts: a plain segment inside both windows moves them on; anything else is false. */
+/** The common case of tcp-state.ts: a segment inside both windows moves them on; anything else is false. */
 function moveWindow(words: Uint32Array, at: number, side: number, batch: PacketBatch, row: number): boolean {
   const s = at + E.tcp + side * TCP_WORDS;
   const r = at + E.tcp + (1 - side) * TCP_WORDS;
   const seq = batch.tcpSeq[row]!;
   const ack = batch.tcpAck[row]!;
-  const end = (seq + batch.payloadLength[row]!) >>> 0;
+  const data = (seq + batch.payloadLength[row]!) >>> 0;
+  const end = (batch.tcpFlags[row]! & FIN) !== 0 ? (data + 1) >>> 0 : data;
   const peerWindow = words[r + T.maxWindow]!;
   const myWindow = words[s + T.maxWindow]!;
   const myEnd = words[s + T.end]!;
   const peerEnd = words[r + T.end]!;
   if (peerWindow === 0) return false;
   if (((end - words[s + T.maxEnd]!) | 0) > 0) return false;
-  if (((end - (myEnd - peerWindow - 1)) | 0) <= 0) return false;
+  if (((data - (myEnd - peerWindow - 1)) | 0) <= 0) return false;
   if (((ack - peerEnd) | 0) > 0) return false;
   if (((ack - (peerEnd - Math.max(myWindow, MAX_ACK_WINDOW))) | 0) < 0) return false;
   const scaled = batch.tcpWindow[row]! * 2 ** (words[s + T.scale]! & 0xff);
   if (scaled > myWindow) words[s + T.maxWindow] = scaled;
   if (((end - myEnd) | 0) > 0) words[s + T.end] = end;
+  if (((words[s + T.end]! - words[s + T.maxEnd]!) | 0) > 0) words[s + T.maxEnd] = words[s + T.end]!;
   const allowed = (ack + Math.max(scaled, 1)) >>> 0;
   if (((allowed - words[r + T.maxEnd]!) | 0) > 0) words[r + T.maxEnd] = allowed;
   return true;
+}
+
+/** The state changes that an acknowledging segment without SYN or RST makes (tcp-state.ts); a FIN lists the entry as closing. */
+function advance(
+  table: ConnectionTable,
+  entry: number,
+  side: number,
+  mine: number,
+  peer: number,
+  batch: PacketBatch,
+  row: number,
+): void {
+  const { words } = table;
+  const at = table.at(entry);
+  const peerEnd = words[at + E.tcp + (1 - side) * TCP_WORDS + T.end]!;
+  let mineNext = mine;
+  let peerNext = peer;
+  if ((batch.tcpFlags[row]! & FIN) !== 0 && mine < Side.FinSent) mineNext = Side.FinSent;
+  if (peer === Side.SynSent) peerNext = Side.Established;
+  else if (peer === Side.FinSent && ((batch.tcpAck[row]! - peerEnd) | 0) >= 0) peerNext = Side.FinAcked;
+  const states = side === 0 ? mineNext | (peerNext << 4) : peerNext | (mineNext << 4);
+  words[at + E.status] = (words[at + E.status]! & ~0xff) | states;
+  if ((mineNext >= Side.FinSent || peerNext >= Side.FinSent) && (words[at + E.status]! & Status.ListClosing) === 0) {
+    table.list(entry, 1);
+  }
 }
