@@ -36,7 +36,7 @@ const timeouts = z.preprocess(
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [snakeToCamel(key), entry]))
       : value,
-  z.partialRecord(z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as [string, ...string[]]), seconds),
+  z.partialRecord(z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as string[] as [string, ...string[]]), seconds),
 );
 
 const schema = z.strictObject({

@@ -188,16 +188,24 @@ export class FlowAccounting {
    */
   sweep(low: number, high: number, freed: (entry: number) => void): void {
     this.table.sweep(tick(low, high), (entry) => {
-      const { words } = this.table;
-      const at = this.table.at(entry);
-      if ((words[at + E.status]! & Status.Record0) !== 0) this.endIfDue(entry, 0, low, high);
-      if ((words[at + E.status]! & Status.Record1) !== 0) this.endIfDue(entry, 1, low, high);
-      const open = (words[at + E.status]! & (Status.Record0 | Status.Record1)) !== 0;
-      if (!open && (expired(words, at, low, high) || (words[at + E.key]! & LOOSE_KEY) !== 0)) {
-        freed(entry);
-        this.table.remove(entry);
-      } else this.table.arm(entry, this.dueTick(entry));
+      if (!this.freeIfDone(entry, low, high, freed)) this.table.arm(entry, this.dueTick(entry));
     });
+  }
+
+  /**
+   * Ends the entry's records that are due, and frees it if it has expired and has none open; true if it did. What finds an
+   * expired entry asks this first: a packet's fate must not hang on how far the last sweep came.
+   */
+  freeIfDone(entry: number, low: number, high: number, freed: (entry: number) => void): boolean {
+    const { words } = this.table;
+    const at = this.table.at(entry);
+    if ((words[at + E.status]! & Status.Record0) !== 0) this.endIfDue(entry, 0, low, high);
+    if ((words[at + E.status]! & Status.Record1) !== 0) this.endIfDue(entry, 1, low, high);
+    const open = (words[at + E.status]! & (Status.Record0 | Status.Record1)) !== 0;
+    if (open || (!expired(words, at, low, high) && (words[at + E.key]! & LOOSE_KEY) === 0)) return false;
+    freed(entry);
+    this.table.remove(entry);
+    return true;
   }
 
   /** Ends every open record: what was due by then as such, the rest as `forced` at the clock. */

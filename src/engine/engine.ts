@@ -11,6 +11,7 @@ import { RewriteTable } from '../batch/rewrite-table.js';
 import type { Config } from '../config/config.js';
 import { D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.js';
 import { SCTP_STATE_NAMES } from '../conntrack/sctp-state.js';
+import { expired } from '../conntrack/flow-accounting.js';
 import { ConnectionTable } from '../conntrack/table.js';
 import { tcpStateName } from '../conntrack/tcp-state.js';
 import { SeineError } from '../errors.js';
@@ -25,7 +26,7 @@ import { applyObjects, deleteObject, emptyObjects } from '../objects/store.js';
 import { compileForwarding, Forwarding, type ForwardingData } from '../pipeline/forwarding.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import { VXLAN_PORT } from '../pipeline/decapsulate.js';
-import type { Generation, ShardSettings } from '../pipeline/shard.js';
+import { type Generation, type ShardSettings, Total } from '../pipeline/shard.js';
 import { compilePolicies, type CompiledPolicy } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
 import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
@@ -510,13 +511,21 @@ export class Engine implements EngineView {
   connectionsLimit(): number {
     return this.config.conntrack.max;
   }
-  /** Connections made, the most entries there ever were, entries now. */
+  /** Connections made, the most that the tables held at once, and those that live at the clock. */
   summary(): { created: bigint; peak: number; active: number } {
     const totals = new Int32Array(this.fabric.shared.totals);
     const created = counterIndex.single('connectionsCreated');
+    const [low, high] = this.own.clock();
     let active = 0;
-    for (const { count } of this.connectionTotals()) active += count;
-    return { created: this.counterBlocks.reduce((sum, block) => sum + block.read(created), 0n), peak: totals[1]!, active };
+    for (let shard = 0; shard < this.config.workers; shard++) {
+      const table = this.table(shard);
+      for (const entry of table.entries()) {
+        const at = table.at(entry);
+        const other = (table.words[at + E.status]! & (Status.Denied | Status.Loose)) !== 0;
+        if (!other && !expired(table.words, at, low, high)) active++;
+      }
+    }
+    return { created: this.counterBlocks.reduce((sum, block) => sum + block.read(created), 0n), peak: totals[Total.ConnectionsPeak]!, active };
   }
 
   // --- records ---

@@ -6,13 +6,13 @@ import { DropReason, Port } from '../batch/drop-reason.js';
 import { type PacketBatch, RowFlag } from '../batch/packet-batch.js';
 import { connectionKey, looseKey } from '../conntrack/connection-key.js';
 import { D, E, Status } from '../conntrack/entry.js';
-import { touch } from '../conntrack/flow-accounting.js';
+import { expired, touch } from '../conntrack/flow-accounting.js';
 import { stampEpochs, storePlan } from '../conntrack/plan.js';
 import { timeoutOf } from '../conntrack/protocol-timeout.js';
 import { EndReason } from '../flow/flow-record.js';
 import { resetAnswer } from './answers.js';
 import { countNewConnection } from './counting.js';
-import { type Shard, Work } from './shard.js';
+import { type Shard, Total, Work } from './shard.js';
 import { takeEntry } from './stages/conntrack-commit.js';
 
 const ICMP = 1, ICMP6 = 58;
@@ -75,6 +75,7 @@ function deny(batch: PacketBatch, shard: Shard, row: number): void {
     entry = shard.entry[row]!;
     const at = table.at(entry);
     const replied = (words[at + E.status]! & Status.SeenReply) !== 0;
+    Atomics.sub(shard.totals, Total.Connections, 1);
     words[at + E.status] = (words[at + E.status]! & ~(Status.Flood | Status.SeenReply)) | Status.Denied | Status.Cut;
     if (replied || (words[at + E.status]! & Status.ListUnreplied) === 0) table.list(entry, 0);
     storePlan(table, entry, 0, batch.verdict[row]!, reason, stage, port, batch, row);
@@ -116,7 +117,9 @@ export function account(shard: Shard, batch: PacketBatch, row: number): void {
       connectionKey(batch, row, shard.key);
       const { key } = shard;
       const found = table.find(key.hash, batch.address, row * 8, key.ports, key.key, key.discriminator, 3);
-      if (found >= 0) {
+      const gone =
+        found >= 0 && expired(words, table.at(found >> 1), low, high) && accounting.freeIfDone(found >> 1, low, high, shard.removed);
+      if (found >= 0 && !gone) {
         entry = found >> 1;
         direction = found & 1;
       }

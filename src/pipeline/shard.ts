@@ -23,9 +23,11 @@ export interface SharedState {
   epochs: SharedArrayBuffer;
   /** i32 per port number: entries whose original in-port it is. */
   endpoints: SharedArrayBuffer;
-  /** i32: entries in all tables, the most there ever were. */
+  /** i32, by Total.*. */
   totals: SharedArrayBuffer;
 }
+/** Entries in all tables, the most there ever were; of them connections (not denied, not loose records), the most. */
+export const Total = { Entries: 0, EntriesPeak: 1, Connections: 2, ConnectionsPeak: 3 } as const;
 export const allocateSharedState = (): SharedState => ({
   epochs: new SharedArrayBuffer(65536 * 4),
   endpoints: new SharedArrayBuffer(65536 * 4),
@@ -133,7 +135,7 @@ export class Shard {
 
   /** Is the table so full, or an endpoint so near its limit, that rows must be judged one by one? */
   mustGoSingly(rows: number): boolean {
-    return Atomics.load(this.totals, 0) + 2 * rows >= this.settings.max;
+    return Atomics.load(this.totals, Total.Entries) + 2 * rows >= this.settings.max;
   }
 
   /**
@@ -142,7 +144,7 @@ export class Shard {
    */
   makeRoom(inPort: number, low: number, high: number): 0 | 1 | 2 {
     if (this.isPod(inPort) && Atomics.load(this.endpoints, inPort & 0xffff) >= this.settings.maxPerEndpoint) return 2;
-    if (Atomics.load(this.totals, 0) < this.settings.max && this.table.used < this.table.capacity) return 0;
+    if (Atomics.load(this.totals, Total.Entries) < this.settings.max && this.table.used < this.table.capacity) return 0;
     for (const list of [0, 1] as const) {
       const victim = this.table.oldest(list);
       if (victim < 0) continue;
@@ -166,11 +168,25 @@ export class Shard {
     const at = this.table.at(entry);
     this.table.words[at + E.origin] = (this.table.words[at + E.origin]! & 0xffff0000) | (inPort & 0xffff);
     Atomics.add(this.endpoints, inPort & 0xffff, 1);
-    const total = Atomics.add(this.totals, 0, 1) + 1;
-    if (total > this.totals[1]!) this.totals[1] = total;
+    this.countIn(Total.Entries);
+  }
+  /** A connection was admitted. */
+  admitted(): void {
+    this.countIn(Total.Connections);
+  }
+  private countIn(total: number): void {
+    const now = Atomics.add(this.totals, total, 1) + 1;
+    for (let peak = Atomics.load(this.totals, total + 1); now > peak; ) {
+      const before = Atomics.compareExchange(this.totals, total + 1, peak, now);
+      if (before === peak) break;
+      peak = before;
+    }
   }
   readonly removed = (entry: number): void => {
     Atomics.sub(this.endpoints, this.table.words[this.table.at(entry) + E.origin]! & 0xffff, 1);
-    Atomics.sub(this.totals, 0, 1);
+    Atomics.sub(this.totals, Total.Entries, 1);
+    if ((this.table.words[this.table.at(entry) + E.status]! & (Status.Denied | Status.Loose)) === 0) {
+      Atomics.sub(this.totals, Total.Connections, 1);
+    }
   };
 }

@@ -56,6 +56,7 @@ function makeConnection(batch: PacketBatch, shard: Shard, row: number): number {
   }
   touch(words, at, low, high, shard.timeouts[timeoutOf(protocol, words[at + E.status]!)]!);
   shard.counters.count('connectionsCreated');
+  shard.admitted();
   if (inPort > 0xffff) throw new Error(`in-port ${inPort} got past the classifier`);
   return 0;
 }

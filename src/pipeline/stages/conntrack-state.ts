@@ -82,15 +82,16 @@ function track(batch: PacketBatch, shard: Shard, row: number): void {
     return;
   }
   const found = table.find(key.hash, batch.address, row * 8, key.ports, key.key, key.discriminator, key.ways);
-  if (found < 0) {
+  const low = batch.timeNs[row * 2]!;
+  const high = batch.timeNs[row * 2 + 1]!;
+  const entry = found >> 1;
+  const at = table.at(entry);
+  const gone = found >= 0 && expired(words, at, low, high) && shard.accounting.freeIfDone(entry, low, high, shard.removed);
+  if (found < 0 || gone) {
     begin(batch, shard, row, 0);
     return;
   }
-  const entry = found >> 1;
   const direction = found & 1;
-  const at = table.at(entry);
-  const low = batch.timeNs[row * 2]!;
-  const high = batch.timeNs[row * 2 + 1]!;
   shard.entry[row] = entry;
   batch.direction[row] = direction;
   batch.connection[row] = entry + 1;
