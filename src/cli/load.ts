@@ -12,7 +12,7 @@ import { encodeBatch, GrpcClient, grpcBatch } from '../client/index.js';
 import { readConfig } from '../config/read.js';
 import type { PortInfo } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
-import { parseMacOrZero, udpFrame } from '../wire/build.js';
+import { parseMacOrZero, udpFrame } from '../flow/build-frame.js';
 import { table } from './output.js';
 
 /** Sizes and shares of the simple IMIX: 64, 594 and 1518 octets as 7 : 4 : 1. */

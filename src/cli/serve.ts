@@ -4,7 +4,7 @@ import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../config/example-cluster.js';
 import { Engine } from '../engine/engine.js';
 import { Exporter } from '../export/exporter.js';
 import { createRegistry } from '../metrics/registry.js';
-import { DemoTraffic } from '../server/demo-traffic.js';
+import { DemoTraffic } from './demo-traffic.js';
 import { listenGrpc } from '../server/grpc.js';
 import { listenHttp } from '../server/http.js';
 import { RecentFlows } from '../server/rows.js';

@@ -1,6 +1,6 @@
 /** Whole IPv4 and IPv6 frames for traffic of our own (demo, load): right lengths and checksums, payload of zeros. */
-import { parseAddress, parseMac } from '../flow/ip-address.js';
-import { internetChecksum, transportChecksum } from './checksum.js';
+import { parseAddress, parseMac } from './ip-address.js';
+import { internetChecksum, transportChecksum } from '../wire/checksum.js';
 
 export interface FrameAddresses {
   srcMac: Uint8Array;

@@ -5,7 +5,7 @@
 import { connect, type Client } from '../client/index.js';
 import type { Engine } from '../engine/engine.js';
 import { type PortInfo } from '../engine/engine-view.js';
-import { arpRequest, parseMacOrZero, udpFrame, tcpFrame, icmpEcho } from '../wire/build.js';
+import { arpRequest, parseMacOrZero, udpFrame, tcpFrame, icmpEcho } from '../flow/build-frame.js';
 
 /** Rounds a second, and conversations begun in each. */
 const ROUND_MS = 250;
