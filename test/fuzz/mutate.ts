@@ -36,6 +36,7 @@ import {
   Protocol,
   sctp4,
   sctp6,
+  sealed6,
   tcp4,
   tcp6,
   udp4,
@@ -211,7 +212,7 @@ const MAKERS: readonly ((rng: Random, depth: number) => Uint8Array)[] = [
     const size = rng.oneIn(2)
       ? writeMld(message, 0, { version: 2, type: Icmp6Type.MulticastListenerReport2, records: [record] })
       : writeMld(message, 0, { version: 1, type: 130 + rng.below(3), maxResponseDelayMs: 1000, group });
-    return ip6(Protocol.Icmp6, message.slice(0, size), fields6(rng));
+    return sealed6(Protocol.Icmp6, message.slice(0, size), fields6(rng));
   },
   (rng) => {
     const message = new Uint8Array(200);

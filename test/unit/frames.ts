@@ -183,7 +183,7 @@ function sealed4(protocol: number, segment: Uint8Array, fields: Ip4Fields): Uint
   setTransportChecksum(packet, 12, 4, protocol, packet.length - segment.length, segment.length);
   return ethernet(EtherType.Ip4, packet, fields);
 }
-function sealed6(protocol: number, segment: Uint8Array, fields: Ip6Fields): Uint8Array {
+export function sealed6(protocol: number, segment: Uint8Array, fields: Ip6Fields): Uint8Array {
   const packet = packet6(protocol, segment, fields);
   setTransportChecksum(packet, 8, 6, protocol, packet.length - segment.length, segment.length);
   return ethernet(EtherType.Ip6, packet, fields);
