@@ -116,6 +116,8 @@ export class Collector<T extends QueuedDatagram> {
     if (this.#young.length + this.#old.length > 0) {
       // A refusal comes by return on this machine; from another one it may come too late to be counted.
       await new Promise((done) => setTimeout(done, DOUBT_MS));
+      // A timer that is late comes before what the sockets have to tell; an immediate comes after it.
+      await new Promise((done) => setImmediate(done));
       this.#resolveDoubts();
       this.#resolveDoubts();
     }
