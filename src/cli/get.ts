@@ -61,7 +61,7 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
 };
 /** 64-bit counters, which gRPC's JSON form gives as strings. */
 const COUNTERS = new Set(['packets', 'octets', 'connections', 'records', 'datagrams', 'lost']);
-/** proto3 has no null: an empty text, or a field that is not there, means none. */
+/** proto3 has no null: an empty text or −1 means none. */
 const NULLABLE: Readonly<Record<string, readonly string[]>> = {
   ports: ['mac'],
   connections: ['vlan', 'reason'],
@@ -82,7 +82,7 @@ export function present(list: string, row: object, portNames: ReadonlyMap<number
     else if (/^(start|end|last|expires)Ns$/.test(key)) shown[key.slice(0, -2)] = seconds(String(value));
     else if (key === 'clusterIps') shown.clusterIPs = value;
     else if (key === 'rule' && /^\d+$/.test(String(value))) shown.rule = Number(value);
-    else shown[key] = value === '' && nullable.includes(key) ? null : value;
+    else shown[key] = (value === '' || value === -1) && nullable.includes(key) ? null : value;
     for (const port of ['inPort', 'outPort']) {
       if (key === port) shown[`${port}Name`] = portNames.get(Number(value)) ?? null;
     }

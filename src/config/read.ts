@@ -13,7 +13,9 @@ import { SHARDS_MAX } from '../batch/packet-batch.js';
 import { ANTREA_AGENT_KEYS } from './antrea-keys.js';
 import type { Config } from './config.js';
 
-const cidr = z.string().refine((text) => parseCidr(text) !== null, { error: 'a CIDR such as 10.96.0.0/12 belongs here' });
+const cidr = z
+  .string()
+  .refine((text) => parseCidr(text) !== null, { error: 'a CIDR such as 10.96.0.0/12 belongs here' });
 const octet = z.int().min(0).max(255);
 const seconds = z.number().positive().max(1e9);
 
@@ -23,7 +25,8 @@ export function parseTarget(text: string): { host: string; port: number } | null
   if (match === null) return null;
   const port = Number(match[3]);
   const host = match[1] ?? match[2]!;
-  if (port < 1 || port > 65535 || (match[1] !== undefined && parseAddress(match[1].split('%')[0]!) === null)) return null;
+  if (port < 1 || port > 65535 || (match[1] !== undefined && parseAddress(match[1].split('%')[0]!) === null))
+    return null;
   return { host, port };
 }
 const target = z.string().refine((text) => parseTarget(text) !== null, {
@@ -36,7 +39,10 @@ const timeouts = z.preprocess(
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [snakeToCamel(key), entry]))
       : value,
-  z.partialRecord(z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as string[] as [string, ...string[]]), seconds),
+  z.partialRecord(
+    z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as string[] as [string, ...string[]]),
+    seconds,
+  ),
 );
 
 const schema = z.strictObject({
@@ -53,12 +59,19 @@ const schema = z.strictObject({
   listen: z
     .strictObject({
       unix: z.string().min(1).nullable().default('seine.sock'),
-      grpc: z.union([z.string().min(1), z.array(z.string().min(1))]).nullable().default(['unix:seine-grpc.sock', '127.0.0.1:50051']),
+      grpc: z
+        .union([z.string().min(1), z.array(z.string().min(1))])
+        .nullable()
+        .default(['unix:seine-grpc.sock', '127.0.0.1:50051']),
       memif: z.string().min(1).nullable().default(null),
       http: z.string().min(1).nullable().default('127.0.0.1:9464'),
     })
     .prefault({}),
-  workers: z.union([z.literal('auto'), z.int().min(1).max(SHARDS_MAX)]).default('auto'),
+  workers: z
+    .union([z.literal('auto'), z.int().min(1).max(SHARDS_MAX)], {
+      error: `auto or a whole number from 1 to ${SHARDS_MAX} belongs here`,
+    })
+    .default('auto'),
   conntrack: z
     .strictObject({
       max: z.int().min(1).max(16_777_216).default(1_048_576),
@@ -81,9 +94,16 @@ const schema = z.strictObject({
       engineId: octet.nullable().default(null),
       engineType: octet.nullable().default(null),
       addToInterface: z.boolean().default(false),
-      activeTimeout: z.number().min(-1).max(1e9).default(600),
+      activeTimeout: z
+        .number()
+        .max(1e9)
+        .refine((value) => value === -1 || value >= 0, { error: 'seconds, 0 for 600, or -1 for never belong here' })
+        .default(600),
       idleTimeout: seconds.default(10),
-      versions: z.array(z.union([z.literal(5), z.literal(9)])).min(1).default([5]),
+      versions: zz
+        .array(z.union([z.literal(5), z.literal(9)], { error: '5 belongs here' }))
+        .min(1)
+        .default([5]),
       icmpPort: z.enum(['destination', 'source']).default('destination'),
       octets: z.enum(['layer3', 'frame']).default('layer3'),
       source: z
@@ -106,8 +126,12 @@ const KNOWN = Object.keys(schema.shape);
 
 /** `add_id_to_interface` is OVSDB's name, an article writes `add_to_interface`. */
 const NETFLOW_ALIASES: Readonly<Record<string, string>> = {
-  add_id_to_interface: 'addToInterface', add_to_interface: 'addToInterface', engine_id: 'engineId', engine_type: 'engineType',
-  active_timeout: 'activeTimeout', idle_timeout: 'idleTimeout',
+  add_id_to_interface: 'addToInterface',
+  add_to_interface: 'addToInterface',
+  engine_id: 'engineId',
+  engine_type: 'engineType',
+  active_timeout: 'activeTimeout',
+  idle_timeout: 'idleTimeout',
 };
 
 export interface ReadConfig {
@@ -136,15 +160,26 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     const document = parseDocument(source, { lineCounter: lines, merge: true });
     const fault = document.errors[0];
     if (fault !== undefined) {
-      throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${origin}:${lines.linePos(fault.pos[0]).line}: not YAML: ${fault.message.split('\n')[0]}`);
+      throw new SeineError(
+        'SEINE_ERR_CONFIG_INVALID',
+        `${origin}:${lines.linePos(fault.pos[0]).line}: not YAML: ${fault.message.split('\n')[0]}`,
+      );
     }
-    value = document.toJS() ?? {};
+    try {
+      value = document.toJS() ?? {};
+    } catch (error) {
+      // An alias without its anchor, or aliases that multiply: yaml finds them only here.
+      throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${origin}: not YAML: ${(error as Error).message}`);
+    }
     lineOf = (path) => {
       let node: unknown = document.contents;
       let offset = document.contents?.range?.[0] ?? 0;
       for (const step of path) {
         if (isMap(node)) {
-          const pair = node.items.find((item) => isNode(item.key) && [String(step), step].includes(String((item.key as { value?: unknown }).value)));
+          const pair = node.items.find(
+            (item) =>
+              isNode(item.key) && [String(step), step].includes(String((item.key as { value?: unknown }).value)),
+          );
           if (pair === undefined) break;
           offset = (pair.key as { range?: [number, number, number] }).range?.[0] ?? offset;
           node = pair.value;
@@ -158,34 +193,48 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     };
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${lineOf([])}: found ${Array.isArray(value) ? 'a list' : JSON.stringify(value)}; a map of settings belongs here`);
+    throw new SeineError(
+      'SEINE_ERR_CONFIG_INVALID',
+      `${lineOf([])}: found ${Array.isArray(value) ? 'a list' : JSON.stringify(value)}; a map of settings belongs here`,
+    );
   }
   const raw = { ...(value as Record<string, unknown>) };
   if (raw.kind === 'ConfigMap' && typeof raw.data === 'object' && raw.data !== null) {
     const inner = (raw.data as Record<string, unknown>)['antrea-agent.conf'];
     if (typeof inner !== 'string') {
-      throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${lineOf(['data'])}: a ConfigMap without data."antrea-agent.conf"`);
+      throw new SeineError(
+        'SEINE_ERR_CONFIG_INVALID',
+        `${lineOf(['data'])}: a ConfigMap without data."antrea-agent.conf"`,
+      );
     }
     return parseConfig(inner, `${origin}: data.antrea-agent.conf`);
   }
 
   if (raw.enableIPSecTunnel === true) raw.trafficEncryptionMode ??= 'ipsec';
   if (typeof raw.trafficEncryptionMode === 'string' && /^(none|ipsec|wireguard)$/i.test(raw.trafficEncryptionMode)) {
-    raw.trafficEncryptionMode = { none: 'none', ipsec: 'ipsec', wireguard: 'wireGuard' }[raw.trafficEncryptionMode.toLowerCase()];
+    raw.trafficEncryptionMode = { none: 'none', ipsec: 'ipsec', wireguard: 'wireGuard' }[
+      raw.trafficEncryptionMode.toLowerCase()
+    ];
   }
   for (const key of Object.keys(raw)) {
     if (KNOWN.includes(key)) continue;
     if (ANTREA_AGENT_KEYS.has(key)) {
-      if (key !== 'enableIPSecTunnel' && key !== 'ovsDatapathType') warnings.push(`${lineOf([key])}: ${key}: a setting of Antrea's agent that seine does not use`);
+      if (key !== 'enableIPSecTunnel' && key !== 'ovsDatapathType')
+        warnings.push(`${lineOf([key])}: ${key}: a setting of Antrea's agent that seine does not use`);
       delete raw[key];
       continue;
     }
-    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${lineOf([key])}: unknown setting ${JSON.stringify(key)}${nearest(key, KNOWN)}`);
+    throw new SeineError(
+      'SEINE_ERR_CONFIG_INVALID',
+      `${lineOf([key])}: unknown setting ${JSON.stringify(key)}${nearest(key, KNOWN)}`,
+    );
   }
   // Antrea writes empty strings and nulls for "not set".
   for (const key of Object.keys(raw)) if (raw[key] === null || raw[key] === '') delete raw[key];
   if (typeof raw.netflow === 'object' && raw.netflow !== null && !Array.isArray(raw.netflow)) {
-    raw.netflow = Object.fromEntries(Object.entries(raw.netflow).map(([key, entry]) => [NETFLOW_ALIASES[key] ?? key, entry]));
+    raw.netflow = Object.fromEntries(
+      Object.entries(raw.netflow).map(([key, entry]) => [NETFLOW_ALIASES[key] ?? key, entry]),
+    );
   }
 
   const parsed = schema.safeParse(raw);
@@ -201,15 +250,21 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     }
     let found: unknown = raw;
     for (const step of issue.path) found = (found as Record<PropertyKey, unknown> | undefined)?.[step];
-    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${lineOf(issue.path)}: ${path}: found ${JSON.stringify(found) ?? 'nothing'}; ${issue.message}`);
+    throw new SeineError(
+      'SEINE_ERR_CONFIG_INVALID',
+      `${lineOf(issue.path)}: ${path}: found ${JSON.stringify(found) ?? 'nothing'}; ${issue.message}`,
+    );
   }
   const given = parsed.data;
   const refuse = (path: string[], text: string): never => {
     throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${lineOf(path)}: ${path.join('.')}: ${text}`);
   };
-  if (given.trafficEncryptionMode === 'wireGuard') refuse(['trafficEncryptionMode'], 'wireGuard is not supported; none is');
-  if (given.trafficEncryptionMode === 'ipsec') refuse(['trafficEncryptionMode'], 'ipsec is not supported by this version; none is');
-  if (given.tunnelType !== 'vxlan') refuse(['tunnelType'], `${given.tunnelType} is not supported by this version; vxlan is`);
+  if (given.trafficEncryptionMode === 'wireGuard')
+    refuse(['trafficEncryptionMode'], 'wireGuard is not supported; none is');
+  if (given.trafficEncryptionMode === 'ipsec')
+    refuse(['trafficEncryptionMode'], 'ipsec is not supported by this version; none is');
+  if (given.tunnelType !== 'vxlan')
+    refuse(['tunnelType'], `${given.tunnelType} is not supported by this version; vxlan is`);
   if (given.trafficEncapMode === 'hybrid' || given.trafficEncapMode === 'networkPolicyOnly') {
     refuse(['trafficEncapMode'], `${given.trafficEncapMode} is not supported by this version; encap and noEncap are`);
   }
@@ -229,7 +284,9 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
   const effective: Partial<Record<TimeoutName, number>> = {};
   for (const [key, entry] of Object.entries(given.conntrack.timeouts)) {
     if ((TIMEOUT_NAMES_WITHOUT_EFFECT as readonly string[]).includes(key)) {
-      warnings.push(`${lineOf(['conntrack', 'timeouts', key])}: conntrack.timeouts.${key}: a state of Linux's tracker only; it has no effect`);
+      warnings.push(
+        `${lineOf(['conntrack', 'timeouts', key])}: conntrack.timeouts.${key}: a state of Linux's tracker only; it has no effect`,
+      );
     } else effective[key as TimeoutName] = entry as number;
   }
   const grpc = given.listen.grpc;
@@ -247,8 +304,11 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
 
 function knownUnder(path: readonly PropertyKey[]): string[] {
   const section = (schema.shape as Record<string, unknown>)[String(path[0])];
-  let inner = section as { shape?: Record<string, unknown>; def?: { innerType?: unknown }; _def?: { innerType?: unknown } } | undefined;
-  while (inner !== undefined && inner.shape === undefined) inner = (inner.def?.innerType ?? inner._def?.innerType) as typeof inner;
+  let inner = section as
+    | { shape?: Record<string, unknown>; def?: { innerType?: unknown }; _def?: { innerType?: unknown } }
+    | undefined;
+  while (inner !== undefined && inner.shape === undefined)
+    inner = (inner.def?.innerType ?? inner._def?.innerType) as typeof inner;
   return Object.keys(inner?.shape ?? {});
 }
 

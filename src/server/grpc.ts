@@ -183,12 +183,19 @@ function control(engine: Engine, mayChange: boolean): UntypedServiceImplementati
     getSettings: unary(() => ({ json: JSON.stringify(engine.config) })),
     updateSettings: change(later('changing settings at run time')),
     listPorts: unary(() => ({ ports: engine.ports().map((port) => ({ ...port, mac: orEmpty(port.mac) })) })),
-    listPolicies: unary(() => ({ policies: engine.policies().map((each) => ({ ...each, namespace: orEmpty(each.namespace) })) })),
+    listPolicies: unary(() => ({
+      policies: engine.policies().map((each) => ({
+        ...each,
+        namespace: orEmpty(each.namespace),
+        ingressRules: each.ingressRules ?? -1,
+        egressRules: each.egressRules ?? -1,
+      })),
+    })),
     listRules: unary(() => ({
       rules: ruleRows(engine).map(({ rule, namespace, packets, octets, connections, ...rest }) => ({
         ...rest,
         namespace: orEmpty(namespace),
-        ...(rule === null ? {} : { rule: String(rule) }),
+        rule: rule === null ? '' : String(rule),
         packets: String(packets),
         octets: String(octets),
         connections: String(connections),
@@ -208,7 +215,7 @@ function control(engine: Engine, mayChange: boolean): UntypedServiceImplementati
           if (!passes(each, call.request)) continue;
           const room = call.write({
             ...each,
-            ...(each.vlan === null ? { vlan: undefined } : {}),
+            vlan: each.vlan ?? -1,
             reason: orEmpty(each.reason),
             packets: each.packets.map(String),
             octets: each.octets.map(String),

@@ -181,3 +181,55 @@ test('fragments: pieces in any order: none overlaps, and those behind the first 
     { numRuns: 40 },
   );
 });
+
+test('fragments: a complete datagram is forgotten, so that its identification may come round (RFC 4963)', () => {
+  const table = newTable();
+  for (const frame of fragments4(datagram(), 40)) assert.equal(resolve(table, frame).fault, 'none');
+  // Another datagram of the same identification, cut elsewhere.
+  const again = fragments4(datagram({ sport: 9, payload: new Uint8Array(200) }), 64);
+  for (const frame of again)
+    assert.deepEqual(
+      [resolve(table, frame)].map(({ fault, ports }) => [fault, ports]),
+      [['none', '9>8']],
+    );
+});
+
+test('fragments: overlap is found however many pieces a datagram has', () => {
+  const table = newTable();
+  for (let unit = 0; unit < 8000; unit += 2) assert.equal(resolve(table, piece(unit, 8, true)).fault, 'none');
+  for (const unit of [0, 4000, 7998]) assert.equal(resolve(table, piece(unit, 16, true)).fault, 'fragment-overlap');
+  assert.equal(resolve(table, piece(3999, 8, true)).fault, 'none');
+});
+
+test('fragments: a second end, or a piece beyond the end, is fragment-bad', () => {
+  const table = newTable();
+  assert.equal(resolve(table, piece(10, 20, false)).fault, 'none'); // ends at 100
+  assert.equal(resolve(table, piece(13, 8, true)).fault, 'fragment-bad');
+  assert.equal(resolve(table, piece(14, 20, false)).fault, 'fragment-bad');
+  assert.equal(resolve(table, piece(5, 8, false)).fault, 'fragment-bad');
+  assert.equal(resolve(table, piece(10, 20, false)).fault, 'none'); // a duplicate
+  assert.equal(resolve(table, piece(10, 19, false)).fault, 'fragment-overlap');
+});
+
+test('fragments: a full bucket of datagrams that are later than this packet gives way without a crash', () => {
+  const table = new FragmentTable(FragmentTable.allocate(8));
+  for (let id = 0; id < 8; id++) resolve(table, piece(1, 8, true, { id }), START + SECOND);
+  assert.equal(resolve(table, piece(1, 8, true, { id: 99 }), START).fault, 'none');
+});
+
+test('fragments: a later IPv6 piece that names another next header gets no ports', () => {
+  const table = newTable();
+  const [first, second] = fragments6(udp6({ sport: 7, dport: 8, payload: new Uint8Array(100) }), 32, 1);
+  resolve(table, first!);
+  second![54] = 50; // ESP
+  assert.deepEqual(
+    [resolve(table, second!)].map(({ ports, transport }) => [ports, transport]),
+    [['0>0', false]],
+  );
+});
+
+test('fragments: a lock that a dead worker holds is taken over', () => {
+  const memory = FragmentTable.allocate();
+  new Int32Array(memory)[0] = 1;
+  assert.equal(resolve(new FragmentTable(memory), fragments4(datagram(), 40)[0]!).ports, '7>8');
+});

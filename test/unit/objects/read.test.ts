@@ -253,6 +253,26 @@ test('read: a fault in the second document has its line in the file', () => {
   assert.match(fault(text), /^web\.yaml:12: NetworkPolicy default\/web: policyTypes\[1\]/);
 });
 
+test('read: a fault in JSON has the line of its own object, not of the first with that key', () => {
+  const item = (name: string, type: string) => ({
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name, annotations: { note: '"policyTypes": ["],{' } },
+    spec: { podSelector: {}, policyTypes: [type] },
+  });
+  const text = JSON.stringify(
+    { apiVersion: 'v1', kind: 'List', items: [item('a', 'Ingress'), item('b', 'Both')] },
+    null,
+    2,
+  );
+  const line = text.split('\n').findIndex((each) => each.includes('"Both"')) + 1;
+  assert.match(fault(text, 'x.json'), new RegExp(`^x\\.json:${line}: NetworkPolicy default/b: policyTypes\\[0\\]`));
+});
+
+test('read: an alias without its anchor is refused with the line of its document', () => {
+  assert.match(fault('---\n---\nmetadata: {name: *nowhere}\n'), /^web\.yaml:3: not YAML: Unresolved alias/);
+});
+
 test('read: an unknown field of a policy warns with its line', () => {
   const { inputs, warnings } = readManifest(policy('  podSelector: {}\n  ingres: [{}]\n'), 'web.yaml');
   assert.equal(inputs.length, 1);
