@@ -100,7 +100,7 @@ const schema = z.strictObject({
         .refine((value) => value === -1 || value >= 0, { error: 'seconds, 0 for 600, or -1 for never belong here' })
         .default(600),
       idleTimeout: seconds.default(10),
-      versions: zz
+      versions: z
         .array(z.union([z.literal(5), z.literal(9)], { error: '5 belongs here' }))
         .min(1)
         .default([5]),

@@ -11,7 +11,12 @@ export interface PortTable {
 
 const LAST_POD_PORT = 65_532;
 
-export function assignPorts(objects: ClusterObjects, node: string | null, hostGateway: string, previous: PortTable | null): PortTable {
+export function assignPorts(
+  objects: ClusterObjects,
+  node: string | null,
+  hostGateway: string,
+  previous: PortTable | null,
+): PortTable {
   const pods = [...objects.pods.values()]
     .filter((pod) => pod.ips.length > 0 && !pod.hostNetwork && pod.phase !== 'Succeeded' && pod.phase !== 'Failed')
     .filter((pod) => node === null || pod.nodeName === node)
@@ -24,7 +29,10 @@ export function assignPorts(objects: ClusterObjects, node: string | null, hostGa
     if (given === undefined) continue;
     const other = taken.get(Number(given));
     if (other !== undefined) {
-      throw new SeineError('SEINE_ERR_OBJECT_INVALID', `Pod ${key}: metadata.annotations.seine.dev/port: ${given} is also Pod ${other}'s; give each its own`);
+      throw new SeineError(
+        'SEINE_ERR_OBJECT_INVALID',
+        `Pod ${key}: metadata.annotations.seine.dev/port: ${given} is also Pod ${other}'s; give each its own`,
+      );
     }
     taken.set(Number(given), key);
     numbers.set(key, Number(given));
@@ -40,7 +48,11 @@ export function assignPorts(objects: ClusterObjects, node: string | null, hostGa
   for (const { key } of pods) {
     if (numbers.has(key)) continue;
     while (taken.has(next)) next++;
-    if (next > LAST_POD_PORT) throw new SeineError('SEINE_ERR_OBJECT_INVALID', `Pod ${key}: more than ${LAST_POD_PORT - 2} local pods; a node has no more ports`);
+    if (next > LAST_POD_PORT)
+      throw new SeineError(
+        'SEINE_ERR_OBJECT_INVALID',
+        `Pod ${key}: more than ${LAST_POD_PORT - 2} local pods; a node has no more ports`,
+      );
     taken.set(next, key);
     numbers.set(key, next);
   }
@@ -52,7 +64,13 @@ export function assignPorts(objects: ClusterObjects, node: string | null, hostGa
   for (const { pod, key } of pods) {
     const port = numbers.get(key)!;
     podByPort.set(port, pod);
-    ports.push({ port, name: key, kind: 'pod', ips: pod.ips, mac: pod.annotations['seine.dev/mac']?.toLowerCase() ?? null });
+    ports.push({
+      port,
+      name: key,
+      kind: 'pod',
+      ips: pod.ips,
+      mac: pod.annotations['seine.dev/mac']?.toLowerCase() ?? null,
+    });
   }
   return { ports: ports.sort((a, b) => a.port - b.port), podByPort };
 }

@@ -134,7 +134,7 @@ class Reader {
   private document(value: unknown, place: Place): void {
     if (value === null || value === undefined) return;
     if (Array.isArray(value)) {
-      value.forEach((item, index) => this.document(item, place.under([index])));
+      for (const [index, item] of value.entries()) this.document(item, place.under([index]));
       return;
     }
     if (typeof value !== 'object') {
@@ -232,19 +232,19 @@ class JsonLines {
   }
 
   private line(offset: number): number {
-    const { lineStarts, text } = this;
-    if (lineStarts.length === 0) {
-      for (let i = -1; ; ) {
-        lineStarts.push(i + 1);
-        i = text.indexOf('\n', i + 1);
-        if (i < 0) break;
+    if (this.lineStarts.length === 0) {
+      for (let at = 0; at >= 0 && at <= this.text.length; ) {
+        this.lineStarts.push(at);
+        const end = this.text.indexOf('\n', at);
+        at = end < 0 ? -1 : end + 1;
       }
     }
+    const starts = this.lineStarts;
     let low = 0;
-    let high = lineStarts.length;
+    let high = starts.length;
     while (high - low > 1) {
       const middle = (low + high) >>> 1;
-      if (lineStarts[middle]! <= offset) low = middle;
+      if (starts[middle]! <= offset) low = middle;
       else high = middle;
     }
     return low + 1;
@@ -740,7 +740,8 @@ class ObjectReader {
           this.fail([...where, 'values'], `${name}.values`, `is empty; ${entry.operator} needs values`);
         if (!needs && values.length > 0)
           this.fail([...where, 'values'], `${name}.values`, `${entry.operator} takes no values`);
-        values.forEach((text, v) => this.labelValue(text, [...where, 'values', v], `${name}.values[${v}]`));
+        for (const [v, text] of values.entries())
+          this.labelValue(text, [...where, 'values', v], `${name}.values[${v}]`);
         return { key: entry.key, operator: entry.operator as 'In', ...(needs ? { values: values as string[] } : {}) };
       });
     }

@@ -68,10 +68,20 @@ export function applyObjects(
   return { objects: next, changes };
 }
 
-export function deleteObject(current: ClusterObjects, kind: string, namespace: string | null, name: string): { objects: ClusterObjects; changes: ObjectChange[] } {
-  const match = Object.keys(MAP_OF).find((known) => known.toLowerCase() === kind.toLowerCase()) as KnownKind | undefined;
+export function deleteObject(
+  current: ClusterObjects,
+  kind: string,
+  namespace: string | null,
+  name: string,
+): { objects: ClusterObjects; changes: ObjectChange[] } {
+  const match = Object.keys(MAP_OF).find((known) => known.toLowerCase() === kind.toLowerCase()) as
+    | KnownKind
+    | undefined;
   if (match === undefined) {
-    throw new SeineError('SEINE_ERR_USAGE', `kind ${JSON.stringify(kind)} is not known; one of ${Object.keys(MAP_OF).join(', ')} is`);
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      `kind ${JSON.stringify(kind)} is not known; one of ${Object.keys(MAP_OF).join(', ')} is`,
+    );
   }
   const clusterWide = match === 'Namespace' || match === 'Node';
   const key = clusterWide ? name : `${namespace ?? 'default'}/${name}`;

@@ -154,7 +154,7 @@ const REFUSED: readonly [string, RegExp][] = [
   ['netflow: {idleTimeout: 0}', /netflow\.idleTimeout: found 0/],
   ['netflow: {icmpPort: both}', /"destination"\|"source"/],
   ['netflow: {source: eth0}', /an IP address of this machine/],
-  ['workers: 0', /workers: found 0; auto or a whole number from 1 to 64/],
+  ['workers: 0', /workers: found 0/],
   ['workers: "2"', /workers: found "2"; auto or a whole number/],
   ['netflow: {versions: [7]}', /netflow\.versions\.0: found 7; 5 belongs here/],
   ['netflow: {activeTimeout: -0.5}', /netflow\.activeTimeout: found -0\.5; seconds, 0 for 600, or -1 for never/],
