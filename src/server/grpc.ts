@@ -201,7 +201,7 @@ function control(engine: Engine, mayChange: boolean): UntypedServiceImplementati
         connections: String(connections),
       })),
     })),
-    listServices: unary(() => ({ services: engine.services() })),
+    listServices: unary(() => ({ services: engine.services().map(({ clusterIPs, ...rest }) => ({ ...rest, clusterIps: clusterIPs })) })),
     listWorkers: unary(() => ({ workers: engine.workers().map((each) => ({ ...each, packets: String(each.packets) })) })),
     listExporters: unary(() => ({
       exporters: engine.exporters().map((each) => ({ ...each, records: String(each.records), datagrams: String(each.datagrams), lost: String(each.lost) })),
