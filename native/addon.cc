@@ -1,5 +1,6 @@
 // The addon: checks every argument, then calls a kernel on raw pointers. One call per batch. Kernels know no N-API.
 #include <napi.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "batch.h"
 #include "checksum.h"
@@ -166,6 +167,19 @@ Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
+// adviseHugePages(words): madvise(2) over the whole pages of an array; says whether the kernel took it. Only a hint.
+Napi::Value AdviseHugePages(const CallbackInfo& info) {
+  const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the memory is a Uint32Array");
+  bool taken = false;
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(words.data) + page - 1) & ~(page - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(words.data) + words.size * 4) & ~(page - 1);
+  if (end > start) taken = madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE) == 0;
+#endif
+  return Napi::Boolean::New(info.Env(), taken);
+}
+
 // setTimeoutIndices({tcpSynSent, …}): where the timeouts lie in the array that replayRows gets.
 Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
   const auto given = info[0].As<Napi::Object>();
@@ -214,6 +228,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);
   add("duplicateDescriptor", DuplicateDescriptor);
+  add("adviseHugePages", AdviseHugePages);
   add("setTimeoutIndices", SetTimeoutIndices);
   add("layout", Layout);
   return exports;

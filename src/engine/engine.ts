@@ -18,7 +18,7 @@ import { SeineError } from '../errors.js';
 import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record.js';
 import { formatAddress } from '../flow/ip-address.js';
 import { counterIndex, SharedCounters } from '../metrics/shared-counters.js';
-import { kernels } from '../native/kernels.js';
+import { adviseHugePages, kernels } from '../native/kernels.js';
 import type { ClusterObjects, Pod } from '../objects/model.js';
 import { assignPorts, type PortTable } from '../objects/ports.js';
 import { readManifest } from '../objects/read.js';
@@ -97,6 +97,7 @@ export class Engine implements EngineView {
     this.config = config;
     this.objects = options.objects ?? emptyObjects();
     this.fabric = makeFabric(config.workers, config.conntrack.max);
+    for (const { buffer } of this.fabric.tables) adviseHugePages(new Uint32Array(buffer));
     this.own = new ThreadDispatcher(this.fabric, 0);
     this.own.replay = options.mode === 'replay';
     this.dispatcher = this.own;

@@ -94,3 +94,6 @@ export const kernels: Kernels = nativeEnabled ? nativeKernels() : references;
 
 /** dup(2): a descriptor of its own for the thread that takes a connection over. Not a kernel: used in both modes. */
 export const duplicateDescriptor = (fd: number): number => theAddon().duplicateDescriptor!(fd);
+
+/** Asks for huge pages behind a table (madvise(2)): fewer TLB misses. A hint, which the kernel may not take. */
+export const adviseHugePages = (words: Uint32Array): boolean => (nativeEnabled ? (theAddon().adviseHugePages!(words) as boolean) : false);
