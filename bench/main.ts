@@ -23,7 +23,9 @@ for (const group of GROUPS) {
   process.stderr.write(`bench: ${group.rows.join('; ')}\n`);
   rows.push(...(await group.run(quick)).filter(({ row }) => pattern.test(row)));
 }
-process.stdout.write(table(rows, ['row', 'value', 'unit', 'baseline', 'baselineValue', 'ratio', 'target', 'met', 'digest']));
+process.stdout.write(
+  table(rows, ['row', 'value', 'unit', 'baseline', 'baselineValue', 'ratio', 'target', 'met', 'digest']),
+);
 const file = value('--json');
 if (file !== undefined) writeFileSync(file, `${JSON.stringify(rows, null, 2)}\n`);
 if (rows.length === 0) {

@@ -17,11 +17,21 @@ export const replay: RowGroup = {
       const capture = join(folder, 'c.pcap');
       writeFileSync(join(folder, 'c.yaml'), 'workers: 1\n');
       const [packets, flows] = quick ? [50_000, 2650] : [5_000_000, 265_000];
-      execFileSync(process.execPath, [GENERATE, '--packets', String(packets), '--flows', String(flows), capture], { stdio: 'ignore' });
+      execFileSync(process.execPath, [GENERATE, '--packets', String(packets), '--flows', String(flows), capture], {
+        stdio: 'ignore',
+      });
       const times: number[] = [];
       let records = 0;
       for (let round = 0; round < (quick ? 1 : 3); round++) {
-        const out = execFileSync(process.execPath, [MAIN, 'replay', '--config', join(folder, 'c.yaml'), '--summary', '-', capture]).toString();
+        const out = execFileSync(process.execPath, [
+          MAIN,
+          'replay',
+          '--config',
+          join(folder, 'c.yaml'),
+          '--summary',
+          '-',
+          capture,
+        ]).toString();
         const summary = JSON.parse(out) as { packets: number; seconds: number; flowRecords: number };
         if (summary.packets !== packets) throw new Error(`${summary.packets} of ${packets} packets were judged`);
         if (round > 0 && summary.flowRecords !== records) throw new Error('two runs made different numbers of records');
@@ -30,7 +40,17 @@ export const replay: RowGroup = {
       }
       const value = median(times);
       return [
-        { row: this.rows[0]!, value: rounded(value), unit: 'ns/packet', baseline: null, baselineValue: null, ratio: null, target: '≤ 400', met: quick || value <= 400, digest: `${records} records` },
+        {
+          row: this.rows[0]!,
+          value: rounded(value),
+          unit: 'ns/packet',
+          baseline: null,
+          baselineValue: null,
+          ratio: null,
+          target: '≤ 400',
+          met: quick || value <= 400,
+          digest: `${records} records`,
+        },
       ];
     } finally {
       rmSync(folder, { recursive: true, force: true });

@@ -60,7 +60,16 @@ export const DropReason = Object.fromEntries(DROP_REASONS.map((name, code) => [c
 
 /** conntrack bits as OVS's ct_state has them; bit i of a verdict's `ct` octet is CT_BITS[i]. */
 export const CT_BITS = ['new', 'established', 'reply', 'related', 'invalid', 'tracked', 'snat', 'dnat'] as const;
-export const Ct = { New: 1, Established: 2, Reply: 4, Related: 8, Invalid: 16, Tracked: 32, Snat: 64, Dnat: 128 } as const;
+export const Ct = {
+  New: 1,
+  Established: 2,
+  Reply: 4,
+  Related: 8,
+  Invalid: 16,
+  Tracked: 32,
+  Snat: 64,
+  Dnat: 128,
+} as const;
 
 /** The twelve stages, in order; a row's `stage` is the index of the one that decided it. */
 export const STAGES = [

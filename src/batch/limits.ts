@@ -13,22 +13,40 @@ export const LIMITS = {
 
 /** Checks counts of frames: how many there are, and how many in-ports and times stand beside them (null: none given). */
 export function checkCounts(frames: number, octets: number, inPorts: number, times: number | null): void {
-  if (frames < 1 || frames > BATCH_ROWS) throw new SeineError('SEINE_ERR_BATCH_LIMIT', `length: ${frames} frames; a batch holds 1 to ${BATCH_ROWS}`);
-  if (octets > BATCH_OCTETS_LIMIT) throw new SeineError('SEINE_ERR_BATCH_LIMIT', `data: ${octets} octets; a batch holds at most ${BATCH_OCTETS_LIMIT}`);
-  if (inPorts !== 1 && inPorts !== frames) throw new SeineError('SEINE_ERR_BATCH_INVALID', `inPort: ${inPorts} values for ${frames} frames; give one for all, or one each`);
-  if (times !== null && times !== frames) throw new SeineError('SEINE_ERR_BATCH_INVALID', `time: ${times} values for ${frames} frames; give one each`);
+  if (frames < 1 || frames > BATCH_ROWS)
+    throw new SeineError('SEINE_ERR_BATCH_LIMIT', `length: ${frames} frames; a batch holds 1 to ${BATCH_ROWS}`);
+  if (octets > BATCH_OCTETS_LIMIT)
+    throw new SeineError(
+      'SEINE_ERR_BATCH_LIMIT',
+      `data: ${octets} octets; a batch holds at most ${BATCH_OCTETS_LIMIT}`,
+    );
+  if (inPorts !== 1 && inPorts !== frames)
+    throw new SeineError(
+      'SEINE_ERR_BATCH_INVALID',
+      `inPort: ${inPorts} values for ${frames} frames; give one for all, or one each`,
+    );
+  if (times !== null && times !== frames)
+    throw new SeineError('SEINE_ERR_BATCH_INVALID', `time: ${times} values for ${frames} frames; give one each`);
 }
 
 /** Checks one frame's size; returns where the next begins. */
 export function checkFrame(index: number, size: number, at: number, octets: number): number {
   if (size < FRAME_MIN_SIZE || size > FRAME_MAX_SIZE) {
-    throw new SeineError('SEINE_ERR_BATCH_LIMIT', `frame ${index}: ${size} octets; a frame has ${FRAME_MIN_SIZE} to ${FRAME_MAX_SIZE}`);
+    throw new SeineError(
+      'SEINE_ERR_BATCH_LIMIT',
+      `frame ${index}: ${size} octets; a frame has ${FRAME_MIN_SIZE} to ${FRAME_MAX_SIZE}`,
+    );
   }
-  if (at + size > octets) throw new SeineError('SEINE_ERR_BATCH_INVALID', `frame ${index}: ends at octet ${at + size}, but data has ${octets}`);
+  if (at + size > octets)
+    throw new SeineError(
+      'SEINE_ERR_BATCH_INVALID',
+      `frame ${index}: ends at octet ${at + size}, but data has ${octets}`,
+    );
   return at + size;
 }
 export function checkEnd(frames: number, at: number, octets: number): void {
-  if (at !== octets) throw new SeineError('SEINE_ERR_BATCH_INVALID', `data has ${octets} octets, but the ${frames} frames take ${at}`);
+  if (at !== octets)
+    throw new SeineError('SEINE_ERR_BATCH_INVALID', `data has ${octets} octets, but the ${frames} frames take ${at}`);
 }
 
 export function checkBatch(data: Uint8Array, length: Uint32Array, inPorts: number, times: number | null): void {

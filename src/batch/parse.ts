@@ -8,14 +8,31 @@ import { checksumAdd, checksumFold } from '../wire/checksum.js';
 import { DropReason } from './drop-reason.js';
 import { Kind, NO_VLAN, NO_WSCALE, type PacketBatch, RowFlag } from './packet-batch.js';
 
-const ETHER_IP4 = 0x0800, ETHER_ARP = 0x0806, ETHER_IP6 = 0x86dd;
-const HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, DESTINATION = 60, AUTHENTICATION = 51, NO_NEXT = 59;
-const ICMP = 1, TCP = 6, UDP = 17, ICMP6 = 58, SCTP = 132;
-const FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32;
+const ETHER_IP4 = 0x0800,
+  ETHER_ARP = 0x0806,
+  ETHER_IP6 = 0x86dd;
+const HOP_BY_HOP = 0,
+  ROUTING = 43,
+  FRAGMENT = 44,
+  DESTINATION = 60,
+  AUTHENTICATION = 51,
+  NO_NEXT = 59;
+const ICMP = 1,
+  TCP = 6,
+  UDP = 17,
+  ICMP6 = 58,
+  SCTP = 132;
+const FIN = 1,
+  SYN = 2,
+  RST = 4,
+  PSH = 8,
+  ACK = 16,
+  URG = 32;
 
 let data: Uint8Array;
 const u16 = (at: number): number => (data[at]! << 8) | data[at + 1]!;
-const u32 = (at: number): number => ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
+const u32 = (at: number): number =>
+  ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
 
 /** Words of a carried packet's addresses, for an ICMP error's hash. */
 const carried = new Uint32Array(8);
@@ -141,7 +158,8 @@ function parseIp4(batch: PacketBatch, row: number, frame: number, at: number, en
     batch.fragmentOffset[row] = offset;
     flags |= offset === 0 ? RowFlag.FragmentFirst : RowFlag.FragmentLater;
     const payload = total - header;
-    if ((more && (payload === 0 || payload % 8 !== 0)) || offset * 8 + payload > 65_535) batch.fault[row] = DropReason.FragmentBad;
+    if ((more && (payload === 0 || payload % 8 !== 0)) || offset * 8 + payload > 65_535)
+      batch.fault[row] = DropReason.FragmentBad;
   }
   batch.flags[row] = flags;
   parseTransport(batch, row, frame, at + header, end, total - header);
@@ -188,7 +206,8 @@ function parseIp6(batch: PacketBatch, row: number, frame: number, at: number, en
         batch.fragmentId[row] = u32(here + 4);
         batch.fragmentOffset[row] = offset;
         batch.flags[row] = batch.flags[row]! | (offset === 0 ? RowFlag.FragmentFirst : RowFlag.FragmentLater);
-        if ((more && (size === 0 || size % 8 !== 0)) || offset * 8 + size > 65_535) batch.fault[row] = DropReason.FragmentBad;
+        if ((more && (size === 0 || size % 8 !== 0)) || offset * 8 + size > 65_535)
+          batch.fault[row] = DropReason.FragmentBad;
         if (offset !== 0) {
           batch.protocol[row] = next;
           parseTransport(batch, row, frame, here + 8, end, size);
@@ -234,14 +253,24 @@ function parseTransport(batch: PacketBatch, row: number, frame: number, at: numb
     else if (protocol === SCTP) {
       if (there >= 4) setPorts(batch, row, at);
       if (there < 12) fault = DropReason.SctpTruncated;
-    } else if ((protocol === ICMP && family === 4) || (protocol === ICMP6 && family === 6)) fault = parseIcmp(batch, row, at, there, family);
+    } else if ((protocol === ICMP && family === 4) || (protocol === ICMP6 && family === 6))
+      fault = parseIcmp(batch, row, at, there, family);
     if (batch.fault[row] === 0) batch.fault[row] = fault;
     if (fault === 0) batch.flags[row] = batch.flags[row]! | RowFlag.Transport;
   }
-  if ((batch.flags[row]! & RowFlag.IcmpError) !== 0 && hashCarried(batch, row, at + 8, Math.min(end, at + size), family)) return;
+  if (
+    (batch.flags[row]! & RowFlag.IcmpError) !== 0 &&
+    hashCarried(batch, row, at + 8, Math.min(end, at + size), family)
+  )
+    return;
   const portless = protocol === ICMP || protocol === ICMP6;
   batch.hash[row] = tupleHash(
-    batch.address, row * 8, family, protocol, portless ? 0 : batch.srcPort[row]!, portless ? 0 : batch.dstPort[row]!,
+    batch.address,
+    row * 8,
+    family,
+    protocol,
+    portless ? 0 : batch.srcPort[row]!,
+    portless ? 0 : batch.dstPort[row]!,
   );
 }
 
@@ -261,7 +290,8 @@ function parseTcp(batch: PacketBatch, row: number, at: number, there: number, si
   batch.tcpWindow[row] = u16(at + 14);
   if (header < 20 || header > size) return DropReason.TcpBadOffset;
   batch.payloadLength[row] = size - header;
-  if ((flags & SYN) !== 0 ? (flags & (RST | FIN)) !== 0 : (flags & (ACK | RST)) === 0) return DropReason.TcpInvalidFlags;
+  if ((flags & SYN) !== 0 ? (flags & (RST | FIN)) !== 0 : (flags & (ACK | RST)) === 0)
+    return DropReason.TcpInvalidFlags;
   if ((flags & ACK) === 0 && (flags & (FIN | PSH | URG)) !== 0) return DropReason.TcpInvalidFlags;
   if ((flags & SYN) !== 0) {
     const stop = at + Math.min(header, there);
@@ -295,11 +325,13 @@ function parseIcmp(batch: PacketBatch, row: number, at: number, there: number, f
   if (there < 8) return DropReason.IcmpTruncated;
   const type = data[at]!;
   if (family === 4) {
-    if (type === 3 || type === 4 || type === 5 || type === 11 || type === 12) batch.flags[row] = batch.flags[row]! | RowFlag.IcmpError;
+    if (type === 3 || type === 4 || type === 5 || type === 11 || type === 12)
+      batch.flags[row] = batch.flags[row]! | RowFlag.IcmpError;
     else if (type === 0 || type === 8 || (type >= 13 && type <= 18)) batch.icmpId[row] = u16(at + 4);
   } else if (type >= 1 && type <= 4) batch.flags[row] = batch.flags[row]! | RowFlag.IcmpError;
   else if (type === 128 || type === 129) batch.icmpId[row] = u16(at + 4);
-  else if ((type >= 130 && type <= 137) || type === 143) batch.flags[row] = batch.flags[row]! | RowFlag.NeighbourDiscovery;
+  else if ((type >= 130 && type <= 137) || type === 143)
+    batch.flags[row] = batch.flags[row]! | RowFlag.NeighbourDiscovery;
   return 0;
 }
 

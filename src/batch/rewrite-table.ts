@@ -51,12 +51,19 @@ export class RewriteTable {
     this.octets.fill(0, at, at + NODE_ENTRY_SIZE);
     if (tunnel === null) return;
     const { octets } = this;
-    octets[at + N.flags] = (tunnel.udpChecksum ? NodeFlag.UdpChecksum : 0) | (tunnel.dontFragment ? NodeFlag.DontFragment : 0);
+    octets[at + N.flags] =
+      (tunnel.udpChecksum ? NodeFlag.UdpChecksum : 0) | (tunnel.dontFragment ? NodeFlag.DontFragment : 0);
     octets[at + N.port] = tunnel.port >>> 8;
     octets[at + N.port + 1] = tunnel.port & 0xff;
-    octets.set([tunnel.vni >>> 24, (tunnel.vni >>> 16) & 0xff, (tunnel.vni >>> 8) & 0xff, tunnel.vni & 0xff], at + N.vni);
+    octets.set(
+      [tunnel.vni >>> 24, (tunnel.vni >>> 16) & 0xff, (tunnel.vni >>> 8) & 0xff, tunnel.vni & 0xff],
+      at + N.vni,
+    );
     octets[at + N.ttl] = tunnel.ttl;
-    for (const [field, words] of [[N.local, tunnel.local], [N.remote, tunnel.remote]] as const) {
+    for (const [field, words] of [
+      [N.local, tunnel.local],
+      [N.remote, tunnel.remote],
+    ] as const) {
       for (let i = 0; i < (tunnel.family === 6 ? 4 : 1); i++) {
         const word = words[i]!;
         octets.set([word >>> 24, (word >>> 16) & 0xff, (word >>> 8) & 0xff, word & 0xff], at + field + i * 4);

@@ -4,13 +4,16 @@
  */
 import { connect, type Client } from '../client/index.js';
 import type { Engine } from '../engine/engine.js';
-import { type PortInfo } from '../engine/engine-view.js';
+import type { PortInfo } from '../engine/engine-view.js';
 import { arpRequest, parseMacOrZero, udpFrame, tcpFrame, icmpEcho } from '../flow/build-frame.js';
 
 /** Rounds a second, and conversations begun in each. */
 const ROUND_MS = 250;
 const PER_ROUND = 6;
-const SYN = 2, ACK = 16, PSH = 8, FIN = 1;
+const SYN = 2,
+  ACK = 16,
+  PSH = 8,
+  FIN = 1;
 /** Destination ports that the conversations try. */
 const TCP_PORTS = [80, 8080, 443, 5432, 6379, 22];
 
@@ -75,8 +78,10 @@ export class DemoTraffic {
         add(0, udpFrame({ ...there, srcPort: sport, dstPort: 53, payload: 40 }), from.port);
         add(1, udpFrame({ ...back, srcPort: 53, dstPort: sport, payload: 120 }), to.port);
       } else if (n % 11 === 0) add(0, icmpEcho({ ...there, type: 8, id: n & 0xffff, sequence: 1 }), from.port);
-      else if (n % 13 === 0) add(0, udpFrame({ ...there, src: '192.0.2.1', srcPort: sport, dstPort: 53, payload: 20 }), from.port);
-      else if (n % 17 === 0) add(0, arpRequest({ mac: parseMacOrZero(from.mac), sender: ip(from), target: ip(to) }), from.port);
+      else if (n % 13 === 0)
+        add(0, udpFrame({ ...there, src: '192.0.2.1', srcPort: sport, dstPort: 53, payload: 20 }), from.port);
+      else if (n % 17 === 0)
+        add(0, arpRequest({ mac: parseMacOrZero(from.mac), sender: ip(from), target: ip(to) }), from.port);
       else {
         const dstPort = TCP_PORTS[n % TCP_PORTS.length]!;
         const a = 1000 + n * 17;

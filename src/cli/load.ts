@@ -65,21 +65,29 @@ export function register(program: Command): void {
 
 function whole(name: string, text: string, least: number, most: number): number {
   const value = Number(text);
-  if (!/^\d+$/.test(text) || value < least || value > most) throw new SeineError('SEINE_ERR_USAGE', `--${name} ${text}: a whole number from ${least} to ${most} belongs here`);
+  if (!/^\d+$/.test(text) || value < least || value > most)
+    throw new SeineError('SEINE_ERR_USAGE', `--${name} ${text}: a whole number from ${least} to ${most} belongs here`);
   return value;
 }
 
 function parseLoad(options: Options): Load {
-  if (options.transport === 'memif') throw new SeineError('SEINE_ERR_USAGE', '--transport memif: not in this version; unix or grpc is');
-  if (options.transport !== 'unix' && options.transport !== 'grpc') throw new SeineError('SEINE_ERR_USAGE', `--transport ${options.transport}: unix or grpc belongs here`);
+  if (options.transport === 'memif')
+    throw new SeineError('SEINE_ERR_USAGE', '--transport memif: not in this version; unix or grpc is');
+  if (options.transport !== 'unix' && options.transport !== 'grpc')
+    throw new SeineError('SEINE_ERR_USAGE', `--transport ${options.transport}: unix or grpc belongs here`);
   const batch = whole('batch', options.batch, 1, BATCH_ROWS);
   const size = options.size === 'imix' ? 'imix' : whole('size', options.size, 64, 65_535);
   if ((size === 'imix' ? 1518 : size) * batch > BATCH_OCTETS_LIMIT) {
-    throw new SeineError('SEINE_ERR_USAGE', `--size ${options.size} × --batch ${batch}: a batch holds at most ${BATCH_OCTETS_LIMIT} octets`);
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      `--size ${options.size} × --batch ${batch}: a batch holds at most ${BATCH_OCTETS_LIMIT} octets`,
+    );
   }
   const seconds = Number(options.duration);
-  if (!(seconds > 0 && seconds <= 86_400)) throw new SeineError('SEINE_ERR_USAGE', `--duration ${options.duration}: seconds above 0 belong here`);
-  if (options.output !== 'table' && options.output !== 'json') throw new SeineError('SEINE_ERR_USAGE', `-o ${options.output}: table or json belongs here`);
+  if (!(seconds > 0 && seconds <= 86_400))
+    throw new SeineError('SEINE_ERR_USAGE', `--duration ${options.duration}: seconds above 0 belong here`);
+  if (options.output !== 'table' && options.output !== 'json')
+    throw new SeineError('SEINE_ERR_USAGE', `-o ${options.output}: table or json belongs here`);
   return {
     transport: options.transport,
     flows: whole('flows', options.flows, 1, 16_777_216),
@@ -114,13 +122,26 @@ function flowFrame(pods: readonly PortInfo[], n: number, size: number): { frame:
     const from = list[(n + pair) % list.length]!;
     const to = list[(n + pair + 1 + (pair % (list.length - 1))) % list.length]!;
     const frame = udpFrame({
-      srcMac: parseMacOrZero(from.mac || null), dstMac: parseMacOrZero(to.mac || null), src: from.ips.find(wanted)!, dst: to.ips.find(wanted)!,
-      srcPort: sport, dstPort: 8080 + Math.floor(pair / list.length), payload: size - 42,
+      srcMac: parseMacOrZero(from.mac || null),
+      dstMac: parseMacOrZero(to.mac || null),
+      src: from.ips.find(wanted)!,
+      dst: to.ips.find(wanted)!,
+      srcPort: sport,
+      dstPort: 8080 + Math.floor(pair / list.length),
+      payload: size - 42,
     });
     return { frame, inPort: from.port };
   }
   const octet = pair & 0xff;
-  const frame = udpFrame({ srcMac: mac, dstMac: mac, src: `10.0.${octet}.1`, dst: `10.1.${octet}.2`, srcPort: sport, dstPort: 8080, payload: size - 42 });
+  const frame = udpFrame({
+    srcMac: mac,
+    dstMac: mac,
+    src: `10.0.${octet}.1`,
+    dst: `10.1.${octet}.2`,
+    srcPort: sport,
+    dstPort: 8080,
+    payload: size - 42,
+  });
   return { frame, inPort: 3 };
 }
 
@@ -197,7 +218,10 @@ abstract class Sender {
       this.finish = resolve;
       this.abort = reject;
     });
-    const ticker = setInterval(() => progress(Math.min(1, Number(process.hrtime.bigint() - this.started) / 1e9 / this.load.seconds)), 200);
+    const ticker = setInterval(
+      () => progress(Math.min(1, Number(process.hrtime.bigint() - this.started) / 1e9 / this.load.seconds)),
+      200,
+    );
     this.pump();
     try {
       await done;
@@ -213,7 +237,14 @@ abstract class Sender {
       const now = process.hrtime.bigint();
       if (now >= this.until) {
         if (this.sentAt.size === 0) this.finish?.();
-        else if (this.timer === null) this.timer = setTimeout(() => this.fail(new SeineError('SEINE_ERR_UNAVAILABLE', `${this.sentAt.size} batches were not answered within 30 s`)), 30_000);
+        else if (this.timer === null)
+          this.timer = setTimeout(
+            () =>
+              this.fail(
+                new SeineError('SEINE_ERR_UNAVAILABLE', `${this.sentAt.size} batches were not answered within 30 s`),
+              ),
+            30_000,
+          );
         return;
       }
       if (this.sentAt.size >= WINDOW) return;
@@ -250,10 +281,16 @@ abstract class Sender {
 class UnixSender extends Sender {
   private readonly frames: Buffer[];
   private received: Buffer = Buffer.alloc(0);
-  private constructor(load: Load, batches: readonly Batch[], private readonly socket: Socket) {
+  private constructor(
+    load: Load,
+    batches: readonly Batch[],
+    private readonly socket: Socket,
+  ) {
     super(load, batches.length);
     // Encoded once; a template's batchId (u32 behind its key) is patched at each sending.
-    this.frames = batches.map((batch) => encodeBatch(0x7fffffff, { data: batch.frames, length: batch.length, inPort: batch.inPort }));
+    this.frames = batches.map((batch) =>
+      encodeBatch(0x7fffffff, { data: batch.frames, length: batch.length, inPort: batch.inPort }),
+    );
     this.idAt = this.frames.map((frame) => frame.indexOf(Buffer.from([0xce, 0x7f, 0xff, 0xff, 0xff])) + 1);
     socket.on('data', (octets) => this.data(octets));
     socket.on('error', (error) => this.fail(new SeineError('SEINE_ERR_UNAVAILABLE', error.message)));
@@ -265,7 +302,14 @@ class UnixSender extends Sender {
     const socket = createConnection(path);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
-      socket.once('error', (error) => reject(new SeineError('SEINE_ERR_UNAVAILABLE', `no service answers at unix:${path} (${error.message}): start one with \`seine serve\``)));
+      socket.once('error', (error) =>
+        reject(
+          new SeineError(
+            'SEINE_ERR_UNAVAILABLE',
+            `no service answers at unix:${path} (${error.message}): start one with \`seine serve\``,
+          ),
+        ),
+      );
     });
     return new UnixSender(load, batches, socket);
   }
@@ -294,7 +338,12 @@ class UnixSender extends Sender {
     const isVerdicts = message.indexOf('verdicts') >= 0 && message.subarray(0, 40).includes('verdicts');
     if (!isVerdicts) {
       if (message.subarray(0, 40).includes('hello')) return;
-      this.fail(new SeineError('SEINE_ERR_IO', `the service refused a batch: ${message.toString('latin1').replace(/[^ -~]+/g, ' ')}`));
+      this.fail(
+        new SeineError(
+          'SEINE_ERR_IO',
+          `the service refused a batch: ${message.toString('latin1').replace(/[^ -~]+/g, ' ')}`,
+        ),
+      );
       return;
     }
     const batchId = Number(message.readBigUInt64BE(id + 8));
@@ -315,10 +364,16 @@ class GrpcSender extends Sender {
   constructor(load: Load, batches: readonly Batch[], address: string) {
     super(load, batches.length);
     this.client = new GrpcClient(address);
-    this.messages = batches.map((batch) => grpcBatch(0, { data: batch.frames, length: batch.length, inPort: batch.inPort }));
+    this.messages = batches.map((batch) =>
+      grpcBatch(0, { data: batch.frames, length: batch.length, inPort: batch.inPort }),
+    );
     this.stream = this.client.stream();
-    this.stream.on('data', (reply: { batchId: string; verdict: Buffer }) => this.answered(Number(reply.batchId), reply.verdict));
-    this.stream.on('error', (error: Error) => this.fail(new SeineError('SEINE_ERR_UNAVAILABLE', `${address}: ${error.message}`)));
+    this.stream.on('data', (reply: { batchId: string; verdict: Buffer }) =>
+      this.answered(Number(reply.batchId), reply.verdict),
+    );
+    this.stream.on('error', (error: Error) =>
+      this.fail(new SeineError('SEINE_ERR_UNAVAILABLE', `${address}: ${error.message}`)),
+    );
   }
   protected send(id: number, batch: number): void {
     this.stream.write({ ...this.messages[batch], batchId: String(id) });
@@ -334,18 +389,31 @@ class GrpcSender extends Sender {
 async function run(options: Options): Promise<void> {
   const load = parseLoad(options);
   const { config } = readConfig(options.config ?? null);
-  const grpcAddress = load.transport === 'grpc' && options.server !== undefined ? options.server.replace(/^grpc:/, '') : defaultControlAddress(options.config);
-  const unixAddress = options.server !== undefined && load.transport === 'unix' ? options.server : config.listen.unix === null ? null : `unix:${config.listen.unix}`;
+  const grpcAddress =
+    load.transport === 'grpc' && options.server !== undefined
+      ? options.server.replace(/^grpc:/, '')
+      : defaultControlAddress(options.config);
+  const unixAddress =
+    options.server !== undefined && load.transport === 'unix'
+      ? options.server
+      : config.listen.unix === null
+        ? null
+        : `unix:${config.listen.unix}`;
   if (load.transport === 'unix' && (unixAddress === null || !unixAddress.startsWith('unix:'))) {
     throw new SeineError('SEINE_ERR_USAGE', `--server ${options.server}: unix:PATH belongs here with --transport unix`);
   }
   const pods = await listPods(grpcAddress).catch((error: Error) => {
     if (load.transport === 'grpc') throw error;
-    process.stderr.write(`seine: warning: ${grpcAddress} does not list pods (${error.message}); any addresses are used\n`);
+    process.stderr.write(
+      `seine: warning: ${grpcAddress} does not list pods (${error.message}); any addresses are used\n`,
+    );
     return [] as PortInfo[];
   });
   const batches = makeBatches(load, pods);
-  const sender = load.transport === 'unix' ? await UnixSender.open(load, batches, unixAddress!.slice(5)) : new GrpcSender(load, batches, grpcAddress);
+  const sender =
+    load.transport === 'unix'
+      ? await UnixSender.open(load, batches, unixAddress!.slice(5))
+      : new GrpcSender(load, batches, grpcAddress);
   const bar = process.stderr.isTTY ? new SingleBar({ format: '{bar} {percentage}%', stream: process.stderr }) : null;
   bar?.start(100, 0);
   let seconds: number;
@@ -377,7 +445,12 @@ async function run(options: Options): Promise<void> {
   if (options.output === 'json') process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
     const { verdicts, latencyUs, ...plain } = result;
-    process.stdout.write(table([{ ...plain, ...verdicts, p50us: latencyUs.p50, p99us: latencyUs.p99 }], [...Object.keys(plain), ...Object.keys(verdicts), 'p50us', 'p99us']));
+    process.stdout.write(
+      table(
+        [{ ...plain, ...verdicts, p50us: latencyUs.p50, p99us: latencyUs.p99 }],
+        [...Object.keys(plain), ...Object.keys(verdicts), 'p50us', 'p99us'],
+      ),
+    );
   }
   if (result.lost !== 0) process.exitCode = 1;
 }

@@ -25,16 +25,24 @@ export function register(program: Command): void {
     .option('--config <file>', 'configuration file')
     .option('--objects <path>', 'file or folder of manifests (repeatable)', collect, [])
     .option('--example', 'serve the built-in example cluster')
-    .option('--demo', 'keep sending traffic between the example cluster\'s pods')
+    .option('--demo', "keep sending traffic between the example cluster's pods")
     .action((options: Options) => run(options));
 }
 
 async function run(options: Options): Promise<void> {
   const example = options.example || options.demo;
-  const { config, objects, warnings } = loadGiven(options.config, options.objects, example ? { text: EXAMPLE_CLUSTER, origin: 'example cluster' } : undefined);
+  const { config, objects, warnings } = loadGiven(
+    options.config,
+    options.objects,
+    example ? { text: EXAMPLE_CLUSTER, origin: 'example cluster' } : undefined,
+  );
   if (example && config.node === null) config.node = EXAMPLE_NODE;
   tellWarnings(warnings);
-  const engine = await Engine.start({ config, objects, workerEntry: new URL('../server/worker-entry.cjs', import.meta.url) });
+  const engine = await Engine.start({
+    config,
+    objects,
+    workerEntry: new URL('../server/worker-entry.cjs', import.meta.url),
+  });
   const exporter = new Exporter(config, 'serve');
   engine.exporterStats = () => exporter.stats();
   if (config.netflow.targets.length > 0) {
@@ -85,14 +93,23 @@ function tell(engine: Engine, listeners: readonly Listener[], options: Options, 
   const what = engine.metering()
     ? 'no Pod among the objects: packets are only metered'
     : `${ports} local pods, ${engine.policies().length} policies, ${engine.rules().length} rules`;
-  const lines = [`seine serves: ${what}; ${engine.config.workers} workers`, ...listeners.map(({ address }) => `  listens on ${address}`)];
-  const grpc = listeners.find(({ address }) => address.startsWith('unix:') && engine.config.listen.grpc.includes(address))?.address;
+  const lines = [
+    `seine serves: ${what}; ${engine.config.workers} workers`,
+    ...listeners.map(({ address }) => `  listens on ${address}`),
+  ];
+  const grpc = listeners.find(
+    ({ address }) => address.startsWith('unix:') && engine.config.listen.grpc.includes(address),
+  )?.address;
   const server = grpc === undefined || grpc === 'unix:seine-grpc.sock' ? '' : ` --server ${grpc}`;
   lines.push('', 'Try next:');
   lines.push(`  npx seine get drops${server}`);
   lines.push(`  npx seine get policies${server}`);
   if (page !== '') lines.push(`  curl -s ${page}/metrics | grep seine_packets_total    (the page: ${page}/)`);
   else lines.push(`  npx seine get workers${server}`);
-  if (options.example && !options.demo) lines.push('', 'No packets yet: `npm start -- --demo` keeps sending some, `npx seine load --duration 5` sends many.');
+  if (options.example && !options.demo)
+    lines.push(
+      '',
+      'No packets yet: `npm start -- --demo` keeps sending some, `npx seine load --duration 5` sends many.',
+    );
   process.stdout.write(`${lines.join('\n')}\n`);
 }

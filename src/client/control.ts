@@ -1,5 +1,12 @@
 /** gRPC client of the Control service, for commands: errors of the server become SeineErrors with its sentence. */
-import { credentials, loadPackageDefinition, Metadata, type ServiceClientConstructor, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceClientConstructor,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { fileURLToPath } from 'node:url';
 import { readConfig } from '../config/read.js';
@@ -7,10 +14,19 @@ import { type ErrorCode, SeineError } from '../errors.js';
 
 /** The interface's definition: src/api lies beside dist in a checkout and in the package. */
 export const PROTO_PATH = fileURLToPath(new URL('../../../src/api/seine/v1/seine.proto', import.meta.url));
-export const PROTO_OPTIONS = { keepCase: false, longs: String, enums: String, defaults: true, arrays: true, oneofs: false } as const;
+export const PROTO_OPTIONS = {
+  keepCase: false,
+  longs: String,
+  enums: String,
+  defaults: true,
+  arrays: true,
+  oneofs: false,
+} as const;
 
 export function loadSeine(): { Datapath: ServiceClientConstructor; Control: ServiceClientConstructor } {
-  const loaded = loadPackageDefinition(loadSync(PROTO_PATH, PROTO_OPTIONS)) as unknown as { seine: { v1: { Datapath: ServiceClientConstructor; Control: ServiceClientConstructor } } };
+  const loaded = loadPackageDefinition(loadSync(PROTO_PATH, PROTO_OPTIONS)) as unknown as {
+    seine: { v1: { Datapath: ServiceClientConstructor; Control: ServiceClientConstructor } };
+  };
   return loaded.seine.v1;
 }
 
@@ -19,7 +35,8 @@ export function defaultControlAddress(configPath?: string): string {
   const { config } = readConfig(configPath ?? null);
   const unix = config.listen.grpc.find((address) => address.startsWith('unix:'));
   const first = unix ?? config.listen.grpc[0];
-  if (first === undefined) throw new SeineError('SEINE_ERR_USAGE', 'the configuration names no gRPC listener; give --server');
+  if (first === undefined)
+    throw new SeineError('SEINE_ERR_USAGE', 'the configuration names no gRPC listener; give --server');
   return first;
 }
 
@@ -33,7 +50,9 @@ const CODES: Partial<Record<status, ErrorCode>> = {
 };
 export function fromServiceError(error: ServiceError, address: string): SeineError {
   const unreachable = error.code === status.UNAVAILABLE && /connect|ENOENT|REFUSED|resolv/i.test(error.details ?? '');
-  const text = unreachable ? `no service answers at ${address}: start one with \`seine serve\`, or name another with --server` : (error.details ?? error.message);
+  const text = unreachable
+    ? `no service answers at ${address}: start one with \`seine serve\`, or name another with --server`
+    : (error.details ?? error.message);
   return new SeineError(CODES[error.code] ?? 'SEINE_ERR_IO', text);
 }
 

@@ -32,7 +32,8 @@ export function connect(address: string): Promise<Client> {
 }
 
 const packr = new Packr({ useRecords: false });
-const octetsOf = (column: Uint32Array | BigUint64Array): Buffer => Buffer.from(column.buffer, column.byteOffset, column.byteLength);
+const octetsOf = (column: Uint32Array | BigUint64Array): Buffer =>
+  Buffer.from(column.buffer, column.byteOffset, column.byteLength);
 const wordsOf = (octets: Uint8Array): Uint32Array => {
   const copy = new Uint8Array(octets);
   return new Uint32Array(copy.buffer);
@@ -59,11 +60,17 @@ class UnixClient implements Client {
   hello: Hello | null = null;
   private next = 1;
   private received: Buffer = Buffer.alloc(0);
-  private readonly waiting = new Map<number, { resolve: (output: Omit<BatchOutput, 'stage'>) => void; reject: (error: Error) => void }>();
+  private readonly waiting = new Map<
+    number,
+    { resolve: (output: Omit<BatchOutput, 'stage'>) => void; reject: (error: Error) => void }
+  >();
   private onHello: (() => void) | null = null;
   private failure: SeineError | null = null;
 
-  private constructor(private readonly socket: Socket, path: string) {
+  private constructor(
+    private readonly socket: Socket,
+    path: string,
+  ) {
     socket.on('data', (octets) => this.data(octets));
     socket.on('error', (error) => this.fail(new SeineError('SEINE_ERR_UNAVAILABLE', `unix:${path}: ${error.message}`)));
     socket.on('close', () => this.fail(new SeineError('SEINE_ERR_CLOSED', `unix:${path}: the connection is closed`)));
@@ -117,8 +124,12 @@ class UnixClient implements Client {
       reason: message.reason as Uint8Array,
       ct: message.ct as Uint8Array,
       rule: wordsOf(message.rule as Uint8Array),
-      ...(message.data === undefined ? {} : { data: message.data as Uint8Array, dataLength: wordsOf(message.dataLength as Uint8Array) }),
-      ...(emit === undefined ? {} : { emit: { outPort: wordsOf(emit.outPort!), length: wordsOf(emit.length!), data: emit.data! } }),
+      ...(message.data === undefined
+        ? {}
+        : { data: message.data as Uint8Array, dataLength: wordsOf(message.dataLength as Uint8Array) }),
+      ...(emit === undefined
+        ? {}
+        : { emit: { outPort: wordsOf(emit.outPort!), length: wordsOf(emit.length!), data: emit.data! } }),
     });
   }
   private take(id: number) {
@@ -181,7 +192,12 @@ class GrpcClient implements Client {
     });
   }
   process(batch: BatchInput): Promise<Omit<BatchOutput, 'stage'>> {
-    const call = (this.client as unknown as Record<string, (request: object, callback: (error: ServiceError | null, reply: GrpcVerdicts) => void) => void>).process!;
+    const call = (
+      this.client as unknown as Record<
+        string,
+        (request: object, callback: (error: ServiceError | null, reply: GrpcVerdicts) => void) => void
+      >
+    ).process!;
     return new Promise((resolve, reject) => {
       call.call(this.client, grpcBatch(this.next++, batch), (error, reply) => {
         if (error !== null) reject(fromServiceError(error, this.address));
@@ -191,7 +207,9 @@ class GrpcClient implements Client {
   }
   /** The bidirectional stream itself: PacketBatch objects in, VerdictBatch objects out. */
   stream(): ClientDuplexStream<object, GrpcVerdicts> {
-    return (this.client as unknown as Record<string, () => ClientDuplexStream<object, GrpcVerdicts>>).processStream!.call(this.client);
+    return (
+      this.client as unknown as Record<string, () => ClientDuplexStream<object, GrpcVerdicts>>
+    ).processStream!.call(this.client);
   }
   close(): Promise<void> {
     this.client.close();
@@ -210,6 +228,12 @@ function fromGrpc(reply: GrpcVerdicts, returnPackets: boolean): Omit<BatchOutput
     ...(returnPackets ? { data: reply.data, dataLength: Uint32Array.from(reply.length) } : {}),
     ...(reply.emit === null || reply.emit === undefined
       ? {}
-      : { emit: { outPort: Uint32Array.from(reply.emit.outPort), length: Uint32Array.from(reply.emit.length), data: reply.emit.data } }),
+      : {
+          emit: {
+            outPort: Uint32Array.from(reply.emit.outPort),
+            length: Uint32Array.from(reply.emit.length),
+            data: reply.emit.data,
+          },
+        }),
   };
 }

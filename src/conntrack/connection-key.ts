@@ -21,7 +21,12 @@ export class ConnectionKey {
 const ICMP = 1;
 const ICMP6 = 58;
 /** ICMP request types (RFC 792, 950) and their replies: echo, timestamp, information, address mask. */
-const REQUEST_OF = new Map([[0, 8], [14, 13], [16, 15], [18, 17]]);
+const REQUEST_OF = new Map([
+  [0, 8],
+  [14, 13],
+  [16, 15],
+  [18, 17],
+]);
 
 export function connectionKey(batch: PacketBatch, row: number, out: ConnectionKey): void {
   const protocol = batch.protocol[row]!;

@@ -48,7 +48,7 @@ export class FlowAccounting {
     let opened = false;
     if ((words[at + E.status]! & bit) !== 0) {
       if (!this.endIfDue(entry, direction, low, high)) {
-        if ((words[d + D.interfaces]! >>> 16) !== outPort || ((words[d + D.marks]! >>> 16) & 0xff) !== verdict) {
+        if (words[d + D.interfaces]! >>> 16 !== outPort || ((words[d + D.marks]! >>> 16) & 0xff) !== verdict) {
           this.end(entry, direction, EndReason.End, low, high);
         }
       }
@@ -57,8 +57,7 @@ export class FlowAccounting {
       opened = true;
       words[at + E.status] = words[at + E.status]! | bit;
       words[d + D.interfaces] = ((batch.inPort[row]! & 0xffff) | (outPort << 16)) >>> 0;
-      words[d + D.marks] =
-        ((batch.tos[row]! & 0xfc) | (verdict << 16) | (batch.dropReason[row]! << 24)) >>> 0;
+      words[d + D.marks] = ((batch.tos[row]! & 0xfc) | (verdict << 16) | (batch.dropReason[row]! << 24)) >>> 0;
       words.fill(0, d + D.packets, d + D.first);
       words[d + D.first] = low;
       words[d + D.first + 1] = high;
@@ -91,7 +90,13 @@ export class FlowAccounting {
   private endAfter(entry: number, direction: number, reason: number, from: number, ns: number): void {
     const { words } = this.table;
     const low = words[from]! + (ns % 0x100000000);
-    this.end(entry, direction, reason, low >>> 0, words[from + 1]! + Math.floor(ns / 0x100000000) + (low > 0xffffffff ? 1 : 0));
+    this.end(
+      entry,
+      direction,
+      reason,
+      low >>> 0,
+      words[from + 1]! + Math.floor(ns / 0x100000000) + (low > 0xffffffff ? 1 : 0),
+    );
   }
 
   /** Ends an open record, exported at the given time. */

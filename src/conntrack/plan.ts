@@ -11,7 +11,9 @@ import type { ConnectionTable } from './table.js';
 export function planHolds(table: ConnectionTable, epochs: Uint32Array, entry: number, direction: number): boolean {
   const { words } = table;
   const at = table.at(entry);
-  return (words[at + E.status]! & (direction === 0 ? Status.Plan0 : Status.Plan1)) !== 0 && isFresh(table, epochs, entry);
+  return (
+    (words[at + E.status]! & (direction === 0 ? Status.Plan0 : Status.Plan1)) !== 0 && isFresh(table, epochs, entry)
+  );
 }
 
 /** Are the connection's decisions of today's epochs? */
@@ -25,7 +27,13 @@ export function isFresh(table: ConnectionTable, epochs: Uint32Array, entry: numb
 }
 
 /** Writes the plan's decision into the row. False when this packet can't take it (TTL used up): the stages decide. */
-export function applyPlan(table: ConnectionTable, entry: number, direction: number, batch: PacketBatch, row: number): boolean {
+export function applyPlan(
+  table: ConnectionTable,
+  entry: number,
+  direction: number,
+  batch: PacketBatch,
+  row: number,
+): boolean {
   const { words } = table;
   const d = table.directionAt(entry, direction);
   const plan = words[d + D.planVerdict]!;

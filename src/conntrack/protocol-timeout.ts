@@ -7,7 +7,11 @@ import { Timeout } from './timeouts.js';
 export function timeoutOf(protocol: number, status: number): number {
   const replied = (status & Status.SeenReply) !== 0;
   if ((status & Status.Denied) !== 0) {
-    return protocol === 6 ? Timeout.tcpSynSent : protocol === 1 || protocol === 58 ? Timeout.icmpFirst : Timeout.udpFirst;
+    return protocol === 6
+      ? Timeout.tcpSynSent
+      : protocol === 1 || protocol === 58
+        ? Timeout.icmpFirst
+        : Timeout.udpFirst;
   }
   if (protocol === 6 && sideState(status, 0) !== Side.None) return tcpTimeout(status);
   if (protocol === 1 || protocol === 58) return replied ? Timeout.icmpReply : Timeout.icmpFirst;

@@ -26,7 +26,8 @@ export interface ReplayContext {
   classes: Uint8Array;
 }
 
-const TCP = 6, UDP = 17;
+const TCP = 6,
+  UDP = 17;
 const ESTABLISHED_BOTH = Side.Established | (Side.Established << 4);
 
 /** Returns how many rows were left in `slow`. */
@@ -133,7 +134,8 @@ function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boo
   batch.ingressRule[row] = ingressRule;
   batch.egressRule[row] = egressRule;
   // Of a denial, the rule of the stage that denied; of an admission, the ingress rule if there is one.
-  batch.rule[row] = verdict !== Verdict.Forward && stage === EGRESS_STAGE ? egressRule : ingressRule !== 0 ? ingressRule : egressRule;
+  batch.rule[row] =
+    verdict !== Verdict.Forward && stage === EGRESS_STAGE ? egressRule : ingressRule !== 0 ? ingressRule : egressRule;
   return true;
 }
 const EGRESS_STAGE = 5;

@@ -14,10 +14,23 @@ export const Sctp = {
   ShutdownAckSent: 6,
 } as const;
 export const SCTP_STATE_NAMES = [
-  'CLOSED', 'COOKIE_WAIT', 'COOKIE_ECHOED', 'ESTABLISHED', 'SHUTDOWN_SENT', 'SHUTDOWN_RECEIVED', 'SHUTDOWN_ACK_SENT',
+  'CLOSED',
+  'COOKIE_WAIT',
+  'COOKIE_ECHOED',
+  'ESTABLISHED',
+  'SHUTDOWN_SENT',
+  'SHUTDOWN_RECEIVED',
+  'SHUTDOWN_ACK_SENT',
 ] as const;
 
-const INIT = 1, INIT_ACK = 2, ABORT = 6, SHUTDOWN = 7, SHUTDOWN_ACK = 8, COOKIE_ECHO = 10, COOKIE_ACK = 11, SHUTDOWN_COMPLETE = 14;
+const INIT = 1,
+  INIT_ACK = 2,
+  ABORT = 6,
+  SHUTDOWN = 7,
+  SHUTDOWN_ACK = 8,
+  COOKIE_ECHO = 10,
+  COOKIE_ACK = 11,
+  SHUTDOWN_COMPLETE = 14;
 
 /** The state after a packet whose first chunk is `chunk` (−1: none), sent by the original (0) or reply (1) side. */
 export function sctpNext(state: number, chunk: number, side: number): number {
@@ -43,7 +56,12 @@ export function sctpNext(state: number, chunk: number, side: number): number {
 }
 
 const TIMEOUTS = [
-  Timeout.sctpClosed, Timeout.sctpCookieWait, Timeout.sctpCookieEchoed, Timeout.sctpEstablished,
-  Timeout.sctpShutdownSent, Timeout.sctpShutdownRecd, Timeout.sctpShutdownAckSent,
+  Timeout.sctpClosed,
+  Timeout.sctpCookieWait,
+  Timeout.sctpCookieEchoed,
+  Timeout.sctpEstablished,
+  Timeout.sctpShutdownSent,
+  Timeout.sctpShutdownRecd,
+  Timeout.sctpShutdownAckSent,
 ];
 export const sctpTimeout = (state: number): number => TIMEOUTS[state] ?? Timeout.sctpClosed;

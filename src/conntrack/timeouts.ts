@@ -26,7 +26,11 @@ export type TimeoutName = keyof typeof TIMEOUT_DEFAULTS_SECONDS;
 export const TIMEOUT_NAMES = Object.keys(TIMEOUT_DEFAULTS_SECONDS) as TimeoutName[];
 /** Keys that OVS's kernel datapath has and its userspace one, like seine, does not: accepted with a warning. */
 export const TIMEOUT_NAMES_WITHOUT_EFFECT = [
-  'tcpCloseWait', 'tcpLastAck', 'tcpSynSent2', 'tcpRetransmit', 'tcpUnack',
+  'tcpCloseWait',
+  'tcpLastAck',
+  'tcpSynSent2',
+  'tcpRetransmit',
+  'tcpUnack',
 ] as const;
 
 export const Timeout = Object.fromEntries(TIMEOUT_NAMES.map((name, index) => [name, index])) as {

@@ -11,7 +11,13 @@ import { Kind, PacketBatch, RowFlag, SHARDS_MAX } from '../batch/packet-batch.js
 import { looseHash } from '../conntrack/connection-key.js';
 import { FragmentTable } from '../conntrack/fragments.js';
 import { shardOf } from '../flow/tuple-hash.js';
-import { counterIndex, DURATION_BUCKETS, SharedCounters, type Transport, TRANSPORTS } from '../metrics/shared-counters.js';
+import {
+  counterIndex,
+  DURATION_BUCKETS,
+  SharedCounters,
+  type Transport,
+  TRANSPORTS,
+} from '../metrics/shared-counters.js';
 import { kernels, nativeEnabled } from '../native/kernels.js';
 import type { Forwarding } from '../pipeline/forwarding.js';
 import { decapsulateTunnelRows } from '../pipeline/decapsulate.js';
@@ -69,7 +75,7 @@ export class ThreadDispatcher implements Dispatcher {
     participant: number,
   ) {
     this.batches = fabric.batches[participant]!.map((memory) => new PacketBatch(memory));
-    this.batches.forEach((_, index) => this.free.push(index));
+    for (let index = 0; index < this.batches.length; index++) this.free.push(index);
     const bells = new Int32Array(fabric.bells);
     for (let shard = 0; shard < fabric.shards; shard++) {
       this.toShard.push(new Ring(fabric.rings, ringOffset(fabric, participant, shard, false)));
@@ -124,7 +130,15 @@ export class ThreadDispatcher implements Dispatcher {
     }
     const index = this.batches.indexOf(batch);
     const flight: Flight = {
-      batch, index, transport: TRANSPORTS.indexOf(transport), startedNs, pending: 0, accounting: 'none', error: null, out: new Set(), done,
+      batch,
+      index,
+      transport: TRANSPORTS.indexOf(transport),
+      startedNs,
+      pending: 0,
+      accounting: 'none',
+      error: null,
+      out: new Set(),
+      done,
     };
     this.flights.set(index, flight);
     this.order.push(flight);
@@ -321,7 +335,10 @@ export class ThreadDispatcher implements Dispatcher {
         const linkLocal = family === 6 ? first >>> 22 === 0xfe80 >>> 6 : first >>> 16 === 0xa9fe;
         let unspecified = first === 0;
         if (family === 6) for (let i = 1; i < 4; i++) unspecified = unspecified && batch.address[row * 8 + i] === 0;
-        port = linkLocal || unspecified ? this.portOfSourceMac(batch, row) : forwarding.inPortOf(batch.address, row * 8, family);
+        port =
+          linkLocal || unspecified
+            ? this.portOfSourceMac(batch, row)
+            : forwarding.inPortOf(batch.address, row * 8, family);
       } else if ((flags & RowFlag.Arp) !== 0 && batch.length[row]! >= batch.l3Offset[row]! + 28) {
         const at = batch.offset[row]! + batch.l3Offset[row]! + 14;
         sender[0] = ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
@@ -339,4 +356,7 @@ export class ThreadDispatcher implements Dispatcher {
 }
 
 const lost = (shard: number): SeineError =>
-  new SeineError('SEINE_ERR_WORKER_LOST', `the worker of shard ${shard} was lost while it had the batch in hand; send it again`);
+  new SeineError(
+    'SEINE_ERR_WORKER_LOST',
+    `the worker of shard ${shard} was lost while it had the batch in hand; send it again`,
+  );

@@ -12,7 +12,11 @@ export interface PortInfo {
   ips: string[];
   mac: string | null;
 }
-export type PolicyKind = 'NetworkPolicy' | 'ClusterNetworkPolicy' | 'AntreaNetworkPolicy' | 'AntreaClusterNetworkPolicy';
+export type PolicyKind =
+  | 'NetworkPolicy'
+  | 'ClusterNetworkPolicy'
+  | 'AntreaNetworkPolicy'
+  | 'AntreaClusterNetworkPolicy';
 export interface RuleInfo {
   id: number;
   kind: PolicyKind;

@@ -33,7 +33,17 @@ import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
 import { checkBatch } from '../batch/limits.js';
 import { ThreadDispatcher } from './dispatcher.js';
 import type {
-  ApplyResult, BatchInput, BatchOutput, ConnectionInfo, Dispatcher, EngineView, ExporterInfo, PolicyInfo, PortInfo, RuleInfo, WorkerInfo,
+  ApplyResult,
+  BatchInput,
+  BatchOutput,
+  ConnectionInfo,
+  Dispatcher,
+  EngineView,
+  ExporterInfo,
+  PolicyInfo,
+  PortInfo,
+  RuleInfo,
+  WorkerInfo,
 } from './engine-view.js';
 import { type Fabric, makeFabric } from './fabric.js';
 import { Doorbell } from './ring.js';
@@ -145,7 +155,15 @@ export class Engine implements EngineView {
 
   private async startWorkers(): Promise<void> {
     for (let shard = 0; shard < this.config.workers; shard++) {
-      this.slots.push({ port: null, state: 'starting', threadId: 0, restarts: 0, clients: 0, readyWaiters: [], awaiting: new Map() });
+      this.slots.push({
+        port: null,
+        state: 'starting',
+        threadId: 0,
+        restarts: 0,
+        clients: 0,
+        readyWaiters: [],
+        awaiting: new Map(),
+      });
     }
     await Promise.all(this.slots.map((_, shard) => this.runWorker(shard)));
   }
@@ -156,7 +174,12 @@ export class Engine implements EngineView {
     const { port1, port2 } = new MessageChannel();
     slot.port = port1;
     port1.on('message', (message: FromWorker) => this.fromWorker(shard, message));
-    const task: WorkerTask = { fabric: this.fabric, settings: this.settings(shard), generation: this.currentGeneration(), port: port2 };
+    const task: WorkerTask = {
+      fabric: this.fabric,
+      settings: this.settings(shard),
+      generation: this.currentGeneration(),
+      port: port2,
+    };
     const ready = new Promise<void>((resolve, reject) => {
       slot.readyWaiters.push(resolve);
       this.pool.run(task, { transferList: [port2] }).then(
@@ -180,7 +203,9 @@ export class Engine implements EngineView {
     slot.state = 'restarting';
     slot.restarts++;
     slot.clients = 0;
-    this.onWarning(`worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`);
+    this.onWarning(
+      `worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`,
+    );
     this.own.shardLost(shard);
     this.slots.forEach((other, index) => {
       if (index !== shard) this.post(index, { type: 'lost', shard });
@@ -215,7 +240,8 @@ export class Engine implements EngineView {
           for (const listener of this.packedListeners) listener(message.words);
           if (this.recordListeners.size > 0) {
             const records: FlowRecord[] = [];
-            for (let at = 0; at < message.words.length; at += RECORD_WORDS) records.push(unpackRecord(message.words, at));
+            for (let at = 0; at < message.words.length; at += RECORD_WORDS)
+              records.push(unpackRecord(message.words, at));
             for (const listener of this.recordListeners) listener(records);
           }
         }
@@ -329,7 +355,12 @@ export class Engine implements EngineView {
     return result;
   }
 
-  private async change(objects: ClusterObjects, changes: ApplyResult['changes'], warnings: string[], dryRun: boolean): Promise<ApplyResult> {
+  private async change(
+    objects: ClusterObjects,
+    changes: ApplyResult['changes'],
+    warnings: string[],
+    dryRun: boolean,
+  ): Promise<ApplyResult> {
     const table = assignPorts(objects, this.config.node, this.config.hostGateway, this.portTable);
     const nothing = changes.every(({ change }) => change === 'unchanged');
     if (dryRun || nothing) return { changes, warnings, generation: this.generation };
@@ -351,7 +382,8 @@ export class Engine implements EngineView {
     const epochs = new Int32Array(this.fabric.shared.epochs);
     const touched = new Set<number>();
     const ports = new Set([...table.podByPort.keys(), ...this.portTable.podByPort.keys()]);
-    const identity = (pod: Pod | undefined): string => (pod === undefined ? '' : JSON.stringify([pod.namespace, pod.name, pod.ips, pod.annotations['seine.dev/mac']]));
+    const identity = (pod: Pod | undefined): string =>
+      pod === undefined ? '' : JSON.stringify([pod.namespace, pod.name, pod.ips, pod.annotations['seine.dev/mac']]);
     for (const port of ports) {
       if (before.endpointDigest.get(port) !== this.compiled.endpointDigest.get(port)) touched.add(port);
       if (identity(table.podByPort.get(port)) !== identity(this.portTable.podByPort.get(port))) touched.add(port);
@@ -446,7 +478,9 @@ export class Engine implements EngineView {
       name,
       type,
       clusterIPs,
-      ports: ports.map(({ port, protocol, name: portName }) => `${portName === null ? '' : `${portName}:`}${port}/${protocol}`),
+      ports: ports.map(
+        ({ port, protocol, name: portName }) => `${portName === null ? '' : `${portName}:`}${port}/${protocol}`,
+      ),
     }));
   }
   drops(): ReturnType<EngineView['drops']> {
@@ -526,7 +560,11 @@ export class Engine implements EngineView {
         if (!other && !expired(table.words, at, low, high)) active++;
       }
     }
-    return { created: this.counterBlocks.reduce((sum, block) => sum + block.read(created), 0n), peak: totals[Total.ConnectionsPeak]!, active };
+    return {
+      created: this.counterBlocks.reduce((sum, block) => sum + block.read(created), 0n),
+      peak: totals[Total.ConnectionsPeak]!,
+      active,
+    };
   }
 
   // --- records ---
@@ -579,7 +617,15 @@ export class Engine implements EngineView {
 }
 
 const protocolName = (protocol: number): string =>
-  protocol === 6 ? 'tcp' : protocol === 17 ? 'udp' : protocol === 1 || protocol === 58 ? 'icmp' : protocol === 132 ? 'sctp' : 'other';
+  protocol === 6
+    ? 'tcp'
+    : protocol === 17
+      ? 'udp'
+      : protocol === 1 || protocol === 58
+        ? 'icmp'
+        : protocol === 132
+          ? 'sctp'
+          : 'other';
 
 function stateName(protocol: number, status: number): string {
   if ((status & Status.Denied) !== 0) return 'denied';
@@ -595,7 +641,9 @@ function describeConnection(table: ConnectionTable, entry: number, shard: number
   if ((key & LOOSE_KEY) !== 0) return null;
   const six = (key & 0xf00) === 0x600;
   const address = (which: 0 | 1) =>
-    six ? formatAddress(words, table.addressAt(entry) + which * 4, 6) : formatAddress(words, at + (which === 0 ? E.src : E.dst), 4);
+    six
+      ? formatAddress(words, table.addressAt(entry) + which * 4, 6)
+      : formatAddress(words, at + (which === 0 ? E.src : E.dst), 4);
   const status = words[at + E.status]!;
   const d = [at + E.direction, at + E.direction + DIRECTION_WORDS] as const;
   const u64 = (word: number) => (BigInt(words[word + 1]!) << 32n) | BigInt(words[word]!);
@@ -664,7 +712,10 @@ export const composedBound = (batch: PacketBatch): number => {
 };
 
 /** The emissions of a batch in order of rows: out-port, octets. Copies of a row are its frame as composed for that port. */
-export function emissions(batch: PacketBatch, rewrite: RewriteTable): { row: number; outPort: number; octets: Uint8Array }[] {
+export function emissions(
+  batch: PacketBatch,
+  rewrite: RewriteTable,
+): { row: number; outPort: number; octets: Uint8Array }[] {
   const count = emissionCount(batch);
   const list: { row: number; outPort: number; octets: Uint8Array; order: number }[] = [];
   const row1 = new Int32Array(1);
@@ -716,7 +767,11 @@ export function copyOutput(batch: PacketBatch, returnPackets: boolean, rewrite: 
       data.set(octets, at);
       at += octets.length;
     }
-    output.emit = { outPort: Uint32Array.from(list, ({ outPort }) => outPort), length: Uint32Array.from(list, ({ octets }) => octets.length), data };
+    output.emit = {
+      outPort: Uint32Array.from(list, ({ outPort }) => outPort),
+      length: Uint32Array.from(list, ({ octets }) => octets.length),
+      data,
+    };
   }
   return output;
 }

@@ -17,7 +17,8 @@ export class Ring {
   push(a: number, b: number, c: number, d: number): void {
     const { words } = this;
     const tail = words[TAIL]!;
-    if (tail - Atomics.load(words, HEAD) >= RING_ENTRIES) throw new Error('a ring holds more messages than its owner has batches');
+    if (tail - Atomics.load(words, HEAD) >= RING_ENTRIES)
+      throw new Error('a ring holds more messages than its owner has batches');
     const at = DATA + (tail % RING_ENTRIES) * WORDS;
     words[at] = a;
     words[at + 1] = b;

@@ -9,7 +9,8 @@ export interface FrameAddresses {
   src: string;
   dst: string;
 }
-export const parseMacOrZero = (text: string | null): Uint8Array => (text === null ? null : parseMac(text)) ?? new Uint8Array(6);
+export const parseMacOrZero = (text: string | null): Uint8Array =>
+  (text === null ? null : parseMac(text)) ?? new Uint8Array(6);
 
 function addressOctets(text: string): Uint8Array {
   const parsed = parseAddress(text);
@@ -20,7 +21,11 @@ function addressOctets(text: string): Uint8Array {
 }
 
 /** Ethernet and IP header with `size` octets of room behind them. */
-function ipFrame(a: FrameAddresses, protocol: number, size: number): { frame: Uint8Array; view: DataView; l4: number; family: 4 | 6 } {
+function ipFrame(
+  a: FrameAddresses,
+  protocol: number,
+  size: number,
+): { frame: Uint8Array; view: DataView; l4: number; family: 4 | 6 } {
   const src = addressOctets(a.src);
   const family = src.length === 16 ? 6 : 4;
   const l4 = 14 + (family === 6 ? 40 : 20);

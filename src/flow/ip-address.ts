@@ -75,7 +75,12 @@ export function parseCidr(text: string): IpPrefix | null {
   const prefixLength = Number(text.slice(slash + 1));
   if (address === null || prefixLength > (address.family === 4 ? 32 : 128)) return null;
   const words = address.words.map((word, i) => (word & maskWord(prefixLength, i)) >>> 0);
-  return { family: address.family, words, prefixLength, hadHostBits: words.some((word, i) => word !== address.words[i]) };
+  return {
+    family: address.family,
+    words,
+    prefixLength,
+    hadHostBits: words.some((word, i) => word !== address.words[i]),
+  };
 }
 
 const text4 = (word: number): string => `${word >>> 24}.${(word >>> 16) & 0xff}.${(word >>> 8) & 0xff}.${word & 0xff}`;
@@ -86,7 +91,8 @@ export function formatAddress(words: ArrayLike<number>, at: number, family: numb
   const groups: number[] = [];
   for (let i = 0; i < 4; i++) groups.push(words[at + i]! >>> 16, words[at + i]! & 0xffff);
   // An IPv4-mapped address keeps its dotted part (RFC 5952 section 5).
-  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) return `::ffff:${text4(words[at + 3]!)}`;
+  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff)
+    return `::ffff:${text4(words[at + 3]!)}`;
   let best = -1;
   let bestLength = 1;
   for (let i = 0; i < 8; i++) {

@@ -11,7 +11,14 @@ export const DURATION_BUCKETS = [
   10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1,
 ] as const;
 export const EVICTION_REASONS = ['unreplied', 'closing'] as const;
-export const EMISSION_KINDS = ['tcp-reset', 'icmp-error', 'arp-reply', 'nd-reply', 'flood-copy', 'mirror-copy'] as const;
+export const EMISSION_KINDS = [
+  'tcp-reset',
+  'icmp-error',
+  'arp-reply',
+  'nd-reply',
+  'flood-copy',
+  'mirror-copy',
+] as const;
 
 const SINGLES = [
   'connectionsCreated',
@@ -56,7 +63,8 @@ export const counterIndex = {
   evicted: (reason: number): number => evicted + reason,
   emitted: (kind: number): number => emitted + kind,
   batches: (transport: number): number => batches + transport,
-  duration: (transport: number, bucket: number): number => durations + transport * (DURATION_BUCKETS.length + 1) + bucket,
+  duration: (transport: number, bucket: number): number =>
+    durations + transport * (DURATION_BUCKETS.length + 1) + bucket,
   durationNs: (transport: number): number => durationNs + transport,
 } as const;
 
@@ -72,8 +80,7 @@ export function add64(words: Uint32Array, at: number, value: number): void {
   words[at] = low >>> 0;
   if (low > 0xffffffff) words[at + 1] = words[at + 1]! + Math.floor(low / 0x100000000);
 }
-export const read64 = (words: Uint32Array, at: number): bigint =>
-  (BigInt(words[at + 1]!) << 32n) | BigInt(words[at]!);
+export const read64 = (words: Uint32Array, at: number): bigint => (BigInt(words[at + 1]!) << 32n) | BigInt(words[at]!);
 
 /** One thread's counters: blocks in shared memory. */
 export interface CounterMemory {

@@ -31,10 +31,24 @@ export interface Kernels {
   ): number;
   internetChecksum(octets: Uint8Array, offset: number, length: number, initial?: number): number;
   updateChecksum16(checksum: number, before: number, after: number): number;
-  tupleHash(address: Uint32Array, at: number, family: 4 | 6, protocol: number, srcPort: number, dstPort: number): number;
+  tupleHash(
+    address: Uint32Array,
+    at: number,
+    family: 4 | 6,
+    protocol: number,
+    srcPort: number,
+    dstPort: number,
+  ): number;
 }
 
-export const references: Kernels = { parseRows, replayRows, composeRows, internetChecksum, updateChecksum16, tupleHash };
+export const references: Kernels = {
+  parseRows,
+  replayRows,
+  composeRows,
+  internetChecksum,
+  updateChecksum16,
+  tupleHash,
+};
 
 /** Does this process run the native kernels? */
 export const nativeEnabled = process.env.SEINE_NATIVE !== 'off';
@@ -56,7 +70,8 @@ function load(): Addon {
   const differs = (what: string): never => {
     throw new Error(`the native addon was built for another ${what}: run \`npm rebuild\``);
   };
-  for (const [name, offset] of Object.entries(COLUMN_OFFSET)) if (layout.columns[name] !== offset) differs(`column ${name}`);
+  for (const [name, offset] of Object.entries(COLUMN_OFFSET))
+    if (layout.columns[name] !== offset) differs(`column ${name}`);
   if (layout.size !== COLUMNS_SIZE) differs('column block');
   DROP_REASONS.forEach((name, code) => {
     if (layout.reasons[name] !== code) differs(`drop reason ${name}`);
@@ -96,4 +111,5 @@ export const kernels: Kernels = nativeEnabled ? nativeKernels() : references;
 export const duplicateDescriptor = (fd: number): number => theAddon().duplicateDescriptor!(fd);
 
 /** Asks for huge pages behind a table (madvise(2)): fewer TLB misses. A hint, which the kernel may not take. */
-export const adviseHugePages = (words: Uint32Array): boolean => (nativeEnabled ? (theAddon().adviseHugePages!(words) as boolean) : false);
+export const adviseHugePages = (words: Uint32Array): boolean =>
+  nativeEnabled ? (theAddon().adviseHugePages!(words) as boolean) : false;

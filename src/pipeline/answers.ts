@@ -8,8 +8,13 @@ import { formatAddress } from '../flow/ip-address.js';
 import { internetChecksum, transportChecksum } from '../wire/checksum.js';
 import type { Shard } from './shard.js';
 
-const RST = 4, ACK = 16, SYN = 2, FIN = 1;
-const ICMP = 1, TCP = 6, ICMP6 = 58;
+const RST = 4,
+  ACK = 16,
+  SYN = 2,
+  FIN = 1;
+const ICMP = 1,
+  TCP = 6,
+  ICMP6 = 58;
 /** Of the packet that an ICMPv6 error carries, as much as fits the minimum MTU (RFC 4443 section 2.4). */
 const ICMP6_ERROR_LIMIT = 1280;
 
@@ -27,7 +32,13 @@ function mayBeAnswered(batch: PacketBatch, row: number): boolean {
 }
 
 /** Ethernet and IP header back to the row's source; returns the frame with room for `size` octets behind them. */
-function answerFrame(batch: PacketBatch, row: number, protocol: number, size: number, from: Uint8Array | null): { frame: Uint8Array; l4: number } {
+function answerFrame(
+  batch: PacketBatch,
+  row: number,
+  protocol: number,
+  size: number,
+  from: Uint8Array | null,
+): { frame: Uint8Array; l4: number } {
   const l3 = batch.l3Offset[row]!;
   const six = batch.kind[row] === Kind.Ip6;
   const header = six ? 40 : 20;
@@ -58,7 +69,8 @@ function answerFrame(batch: PacketBatch, row: number, protocol: number, size: nu
 
 /** Makes the row's drop a reject: a RST to its sender, with the numbers that RFC 9293 3.5.2 gives. */
 export function resetAnswer(batch: PacketBatch, shard: Shard, row: number): void {
-  if (batch.protocol[row] !== TCP || !mayBeAnswered(batch, row) || (batch.flags[row]! & RowFlag.Transport) === 0) return;
+  if (batch.protocol[row] !== TCP || !mayBeAnswered(batch, row) || (batch.flags[row]! & RowFlag.Transport) === 0)
+    return;
   const flags = batch.tcpFlags[row]!;
   if ((flags & RST) !== 0) return;
   const { frame, l4 } = answerFrame(batch, row, TCP, 20, null);
@@ -66,7 +78,16 @@ export function resetAnswer(batch: PacketBatch, shard: Shard, row: number): void
   frame.set(batch.data.subarray(at + 2, at + 4), l4);
   frame.set(batch.data.subarray(at, at + 2), l4 + 2);
   if ((flags & ACK) !== 0) put32(frame, l4 + 4, batch.tcpAck[row]!);
-  else put32(frame, l4 + 8, (batch.tcpSeq[row]! + batch.payloadLength[row]! + ((flags & SYN) !== 0 ? 1 : 0) + ((flags & FIN) !== 0 ? 1 : 0)) >>> 0);
+  else
+    put32(
+      frame,
+      l4 + 8,
+      (batch.tcpSeq[row]! +
+        batch.payloadLength[row]! +
+        ((flags & SYN) !== 0 ? 1 : 0) +
+        ((flags & FIN) !== 0 ? 1 : 0)) >>>
+        0,
+    );
   frame[l4 + 12] = 0x50;
   frame[l4 + 13] = (flags & ACK) !== 0 ? RST : RST | ACK;
   const six = batch.kind[row] === Kind.Ip6;

@@ -24,10 +24,13 @@ export function countRows(shard: Shard, batch: PacketBatch, rows: Int32Array, co
     if (ingressRule[row] !== 0) countRule(shard, ingressRule[row]!, frameOctets[row]!);
     if (egressRule[row] !== 0) countRule(shard, egressRule[row]!, frameOctets[row]!);
   }
-  const judged = packets[Verdict.Forward]! + packets[Verdict.Drop]! + packets[Verdict.Reject]! + packets[Verdict.Consume]!;
+  const judged =
+    packets[Verdict.Forward]! + packets[Verdict.Drop]! + packets[Verdict.Reject]! + packets[Verdict.Consume]!;
   if (judged !== count) throw new Error(`conservation: ${count} packets in, ${judged} with a verdict`);
   if (reasons !== packets[Verdict.Drop]! + packets[Verdict.Reject]!) {
-    throw new Error(`conservation: ${reasons} reasons for ${packets[Verdict.Drop]! + packets[Verdict.Reject]!} drops and rejects`);
+    throw new Error(
+      `conservation: ${reasons} reasons for ${packets[Verdict.Drop]! + packets[Verdict.Reject]!} drops and rejects`,
+    );
   }
   for (let code = 1; code < VERDICTS.length; code++) {
     if (packets[code] === 0) continue;

@@ -26,7 +26,11 @@ function decapsulate(batch: PacketBatch, row: number, forwarding: Forwarding): n
   if (!forwarding.isSelf(batch.address, row * 8 + 4, family)) return DropReason.UnknownTunnelPeer;
   if (forwarding.tunnelPeer(batch.address, row * 8, family) === 0) return DropReason.UnknownTunnelPeer;
   if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0) return DropReason.TunnelMalformed;
-  if (batch.protocol[row] !== UDP || (batch.flags[row]! & RowFlag.Transport) === 0 || batch.dstPort[row] !== forwarding.tunnelPort) {
+  if (
+    batch.protocol[row] !== UDP ||
+    (batch.flags[row]! & RowFlag.Transport) === 0 ||
+    batch.dstPort[row] !== forwarding.tunnelPort
+  ) {
     return DropReason.TunnelMalformed;
   }
   const udp = batch.offset[row]! + batch.l4Offset[row]!;

@@ -2,7 +2,14 @@
  * Frames that the engine makes itself: they are put beside the batch, with the row that caused them, and leave with its
  * answer. The area is shared by the threads that judge the batch's rows, so room is taken with atomics.
  */
-import { EMIT_COPY, EMIT_DATA_SIZE, EMIT_HEADER_WORDS, EMIT_ROWS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
+import {
+  EMIT_COPY,
+  EMIT_DATA_SIZE,
+  EMIT_HEADER_WORDS,
+  EMIT_ROWS,
+  EMIT_WORDS,
+  type PacketBatch,
+} from '../batch/packet-batch.js';
 import { counterIndex, EMISSION_KINDS, type SharedCounters } from '../metrics/shared-counters.js';
 
 export type EmissionKind = (typeof EMISSION_KINDS)[number];

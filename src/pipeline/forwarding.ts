@@ -61,7 +61,12 @@ function firstAddress(words: readonly number[], family: 4 | 6): number[] {
   return first;
 }
 
-export function compileForwarding(objects: ClusterObjects, table: PortTable, node: string | null, tunnelPort: number): ForwardingData {
+export function compileForwarding(
+  objects: ClusterObjects,
+  table: PortTable,
+  node: string | null,
+  tunnelPort: number,
+): ForwardingData {
   const routes = new AddressMapBuilder();
   const owners = new AddressMapBuilder();
   const ownNode = new AddressMapBuilder();
@@ -85,7 +90,8 @@ export function compileForwarding(objects: ClusterObjects, table: PortTable, nod
     for (const other of others) {
       for (const cidr of other.podCIDRs) {
         const parsed = parseCidr(cidr);
-        if (parsed) routes.add(parsed.family, parsed.words, parsed.prefixLength, (Route.Tunnel << 24) | index.get(other.name)!);
+        if (parsed)
+          routes.add(parsed.family, parsed.words, parsed.prefixLength, (Route.Tunnel << 24) | index.get(other.name)!);
       }
       for (const ip of other.internalIPs) {
         const parsed = parseAddress(ip);
@@ -105,7 +111,12 @@ export function compileForwarding(objects: ClusterObjects, table: PortTable, nod
       const parsed = parseAddress(ip);
       // A pod on a node that is not among the objects still lies behind the tunnel: node 0xffffff has no address.
       if (parsed) {
-        routes.add(parsed.family, parsed.words, parsed.family === 4 ? 32 : 128, (Route.Tunnel << 24) | (peer ?? 0xffffff));
+        routes.add(
+          parsed.family,
+          parsed.words,
+          parsed.family === 4 ? 32 : 128,
+          (Route.Tunnel << 24) | (peer ?? 0xffffff),
+        );
       }
     }
   }

@@ -48,7 +48,20 @@ export function carriedConnection(batch: PacketBatch, row: number, table: Connec
     if (at + 8 > end) return -1;
     const type = data[at]!;
     discriminator = u16(at + 4);
-    const request = protocol === 58 ? (type === 129 ? 128 : type) : type === 0 ? 8 : type === 14 ? 13 : type === 16 ? 15 : type === 18 ? 17 : type;
+    const request =
+      protocol === 58
+        ? type === 129
+          ? 128
+          : type
+        : type === 0
+          ? 8
+          : type === 14
+            ? 13
+            : type === 16
+              ? 15
+              : type === 18
+                ? 17
+                : type;
     ways = request === type ? 1 : 2;
     ports = ways === 1 ? ((request << 8) << 16) >>> 0 : request << 8;
   } else if (protocol === 6 || protocol === 17 || protocol === 132) {

@@ -10,7 +10,7 @@
  * A stage is `name` and `process(batch, shard)`. It works on `batch.live[0 … liveCount)`, and drops a row by writing
  * `dropReason` (or finishes it by writing `verdict`): the runner retires and counts. There is no other way to drop.
  */
-import { DropReason, STAGES, Verdict } from '../batch/drop-reason.js';
+import { DropReason, type STAGES, Verdict } from '../batch/drop-reason.js';
 import { BATCH_ROWS, type PacketBatch, RowFlag } from '../batch/packet-batch.js';
 import { kernels } from '../native/kernels.js';
 import { countRows } from './counting.js';

@@ -5,7 +5,9 @@ import { E } from '../conntrack/entry.js';
 import { PortKind } from './forwarding.js';
 import { type Shard, Work } from './shard.js';
 
-const TCP = 6, UDP = 17, SCTP = 132;
+const TCP = 6,
+  UDP = 17,
+  SCTP = 132;
 
 /** Does the row travel against its connection's original direction? */
 const turned = (batch: PacketBatch, shard: Shard, row: number): boolean =>
@@ -36,7 +38,8 @@ export function ruleOf(batch: PacketBatch, shard: Shard, row: number, direction:
   const src = row * 8 + (back ? 4 : 0);
   const dst = row * 8 + (back ? 0 : 4);
   const protocol = batch.protocol[row]!;
-  const later = (batch.flags[row]! & RowFlag.FragmentLater) !== 0 && batch.srcPort[row] === 0 && batch.dstPort[row] === 0;
+  const later =
+    (batch.flags[row]! & RowFlag.FragmentLater) !== 0 && batch.srcPort[row] === 0 && batch.dstPort[row] === 0;
   const hasPorts = (protocol === TCP || protocol === UDP || protocol === SCTP) && !later;
   const dstPort = hasPorts ? (back ? batch.srcPort[row]! : batch.dstPort[row]!) : -1;
   const { address } = batch;

@@ -15,7 +15,8 @@ import { countNewConnection } from './counting.js';
 import { type Shard, Total, Work } from './shard.js';
 import { takeEntry } from './stages/conntrack-commit.js';
 
-const ICMP = 1, ICMP6 = 58;
+const ICMP = 1,
+  ICMP6 = 58;
 
 export function settle(shard: Shard, batch: PacketBatch, row: number): void {
   const flags = batch.flags[row]!;
@@ -84,7 +85,10 @@ function deny(batch: PacketBatch, shard: Shard, row: number): void {
   }
   const at = table.at(entry);
   touch(
-    words, at, batch.timeNs[row * 2]!, batch.timeNs[row * 2 + 1]!,
+    words,
+    at,
+    batch.timeNs[row * 2]!,
+    batch.timeNs[row * 2 + 1]!,
     shard.timeouts[timeoutOf(batch.protocol[row]!, words[at + E.status]!)]!,
   );
   stampEpochs(table, shard.epochs, entry);
@@ -118,7 +122,9 @@ export function account(shard: Shard, batch: PacketBatch, row: number): void {
       const { key } = shard;
       const found = table.find(key.hash, batch.address, row * 8, key.ports, key.key, key.discriminator, 3);
       const gone =
-        found >= 0 && expired(words, table.at(found >> 1), low, high) && accounting.freeIfDone(found >> 1, low, high, shard.removed);
+        found >= 0 &&
+        expired(words, table.at(found >> 1), low, high) &&
+        accounting.freeIfDone(found >> 1, low, high, shard.removed);
       if (found >= 0 && !gone) {
         entry = found >> 1;
         direction = found & 1;
@@ -162,7 +168,15 @@ export function countLoose(shard: Shard, batch: PacketBatch, row: number): void 
   let entry = table.find(loose.hash, batch.address, row * 8, loose.ports, loose.key, loose.discriminator, 1) >> 1;
   if (entry < 0) {
     if (shard.makeRoom(batch.inPort[row]!, low, high) === 0) {
-      entry = table.insert(loose.hash, batch.address, row * 8, loose.ports, loose.key, loose.discriminator, Status.Loose);
+      entry = table.insert(
+        loose.hash,
+        batch.address,
+        row * 8,
+        loose.ports,
+        loose.key,
+        loose.discriminator,
+        Status.Loose,
+      );
     }
     if (entry < 0) {
       accounting.single(batch, row, batch.outPort[row]!, batch.verdict[row]!);

@@ -4,11 +4,16 @@ import { kernels } from '../native/kernels.js';
 import { crc32c } from '../wire/crc32c.js';
 import { pseudoHeaderSum } from '../wire/checksum.js';
 
-const ICMP = 1, TCP = 6, UDP = 17, ICMP6 = 58, SCTP = 132;
+const ICMP = 1,
+  TCP = 6,
+  UDP = 17,
+  ICMP6 = 58,
+  SCTP = 132;
 
 /** True also where nothing can be verified: fragments, packets cut by the snap length, other protocols. */
 export function transportChecksumHolds(batch: PacketBatch, row: number): boolean {
-  if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0 || batch.l4Offset[row] === 0) return true;
+  if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0 || batch.l4Offset[row] === 0)
+    return true;
   const protocol = batch.protocol[row]!;
   const six = batch.kind[row] === Kind.Ip6;
   const l3 = batch.l3Offset[row]!;

@@ -117,7 +117,10 @@ export class Classifier {
   }
 }
 
-function rangesOf(port: NetworkPolicyPort, named: CompiledPolicy['namedPorts'][number]): { low: number; high: number }[] {
+function rangesOf(
+  port: NetworkPolicyPort,
+  named: CompiledPolicy['namedPorts'][number],
+): { low: number; high: number }[] {
   if (typeof port.port === 'number') return [{ low: port.port, high: port.endPort ?? port.port }];
   return named
     .filter(({ name, protocol }) => name === port.port && protocol === port.protocol)
@@ -125,7 +128,10 @@ function rangesOf(port: NetworkPolicyPort, named: CompiledPolicy['namedPorts'][n
 }
 
 /** Intervals in order of precedence → ascending starts with the first interval's rule that covers each. */
-function paint(intervals: readonly { low: number; high: number; rule: number }[]): { starts: Uint32Array; rules: Int32Array } {
+function paint(intervals: readonly { low: number; high: number; rule: number }[]): {
+  starts: Uint32Array;
+  rules: Int32Array;
+} {
   const points = [...new Set([0, ...intervals.flatMap(({ low, high }) => [low, high + 1])])]
     .filter((point) => point <= 65535)
     .sort((a, b) => a - b);

@@ -7,7 +7,16 @@ import type { PolicyInfo } from '../engine/engine-view.js';
 import { AddressMap, AddressMapBuilder, type AddressMapData } from '../flow/address-map.js';
 import { parseAddress, parseCidr, maskWord } from '../flow/ip-address.js';
 import { crc32c } from '../wire/crc32c.js';
-import type { ClusterObjects, LabelSelector, Labels, NamedPort, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule, Pod } from '../objects/model.js';
+import type {
+  ClusterObjects,
+  LabelSelector,
+  Labels,
+  NamedPort,
+  NetworkPolicyPeer,
+  NetworkPolicyPort,
+  NetworkPolicyRule,
+  Pod,
+} from '../objects/model.js';
 import type { RuleRegistry } from './rule-registry.js';
 import { matches } from './selectors.js';
 
@@ -61,7 +70,8 @@ interface Identity {
 }
 
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
-const sortedEntries = (labels: Labels): [string, string][] => Object.entries(labels).sort((a, b) => (a[0] < b[0] ? -1 : 1));
+const sortedEntries = (labels: Labels): [string, string][] =>
+  Object.entries(labels).sort((a, b) => (a[0] < b[0] ? -1 : 1));
 const digestText = (text: string): number => {
   const octets = Buffer.from(text);
   return crc32c(octets, 0, octets.length);
@@ -76,7 +86,13 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
     const key = JSON.stringify([pod.namespace, sortedEntries(pod.labels), pod.namedPorts]);
     let identity = identityByKey.get(key);
     if (identity === undefined) {
-      identity = { id: identities.length, namespace: pod.namespace, labels: pod.labels, namedPorts: pod.namedPorts, digest: digestText(key) };
+      identity = {
+        id: identities.length,
+        namespace: pod.namespace,
+        labels: pod.labels,
+        namedPorts: pod.namedPorts,
+        digest: digestText(key),
+      };
       identityByKey.set(key, identity);
       identities.push(identity);
     }
@@ -109,7 +125,11 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
   const setDigests: number[] = [];
   const setByKey = new Map<string, number>();
   const selectorSet = (namespace: string, peer: NetworkPolicyPeer): number => {
-    const key = JSON.stringify([peer.namespaceSelector === undefined ? namespace : null, peer.namespaceSelector, peer.podSelector]);
+    const key = JSON.stringify([
+      peer.namespaceSelector === undefined ? namespace : null,
+      peer.namespaceSelector,
+      peer.podSelector,
+    ]);
     const known = setByKey.get(key);
     if (known !== undefined) return known;
     const bits = new Uint32Array(new SharedArrayBuffer(Math.ceil(identities.length / 32) * 4));
@@ -133,13 +153,21 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
   };
 
   // Distinct ipBlocks.
-  const blocks: { cidr: NonNullable<ReturnType<typeof parseCidr>>; except: NonNullable<ReturnType<typeof parseCidr>>[]; text: string }[] = [];
+  const blocks: {
+    cidr: NonNullable<ReturnType<typeof parseCidr>>;
+    except: NonNullable<ReturnType<typeof parseCidr>>[];
+    text: string;
+  }[] = [];
   const blockByKey = new Map<string, number>();
   const blockOf = (peer: NetworkPolicyPeer): number => {
     const text = JSON.stringify([peer.ipBlock!.cidr, peer.ipBlock!.except]);
     const known = blockByKey.get(text);
     if (known !== undefined) return known;
-    blocks.push({ cidr: parseCidr(peer.ipBlock!.cidr)!, except: peer.ipBlock!.except.map((cidr) => parseCidr(cidr)!), text });
+    blocks.push({
+      cidr: parseCidr(peer.ipBlock!.cidr)!,
+      except: peer.ipBlock!.except.map((cidr) => parseCidr(cidr)!),
+      text,
+    });
     blockByKey.set(text, blocks.length - 1);
     return blocks.length - 1;
   };
@@ -166,7 +194,9 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
     .sort((a, b) => Buffer.compare(a.key, b.key))
     .map(({ policy }) => policy);
   for (const policy of ordered) {
-    const selected = (localByNamespace.get(policy.namespace) ?? []).filter((identity) => matches(policy.podSelector, identity.labels));
+    const selected = (localByNamespace.get(policy.namespace) ?? []).filter((identity) =>
+      matches(policy.podSelector, identity.labels),
+    );
     const chosen = new Set(selected.map((identity) => identity.id));
     infos.push({
       kind: 'NetworkPolicy',
@@ -179,9 +209,17 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
       ingressRules: policy.ingress?.length ?? null,
       egressRules: policy.egress?.length ?? null,
     });
-    for (const [direction, name, rules] of [[0, 'ingress', policy.ingress], [1, 'egress', policy.egress]] as const) {
+    for (const [direction, name, rules] of [
+      [0, 'ingress', policy.ingress],
+      [1, 'egress', policy.egress],
+    ] as const) {
       if (rules === null) continue;
-      const common = { kind: 'NetworkPolicy', namespace: policy.namespace, policy: policy.name, direction: name } as const;
+      const common = {
+        kind: 'NetworkPolicy',
+        namespace: policy.namespace,
+        policy: policy.name,
+        direction: name,
+      } as const;
       const deny = registry.id({ ...common, rule: null, action: 'drop' });
       const ids = rules.map((_, index) => registry.id({ ...common, rule: index, action: 'allow' }));
       if (selected.length === 0) continue;
@@ -238,17 +276,26 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
   };
   const regions = regionsOf(blocks);
   const peers = new AddressMapBuilder();
-  for (const region of regions.list) peers.add(region.family, region.words, region.prefixLength, classOf(0, region.held) + 1);
+  for (const region of regions.list)
+    peers.add(region.family, region.words, region.prefixLength, classOf(0, region.held) + 1);
   const regionIndex = new AddressMap(regions.map);
   const scratch = new Uint32Array(4);
   for (const { family, words, identity } of addresses) {
     scratch.set(words);
     const region = regionIndex.lookup(scratch, 0, family);
-    peers.add(family, words, family === 4 ? 32 : 128, classOf(identity, region === 0 ? [] : regions.list[region - 1]!.held) + 1);
+    peers.add(
+      family,
+      words,
+      family === 4 ? 32 : 128,
+      classOf(identity, region === 0 ? [] : regions.list[region - 1]!.held) + 1,
+    );
   }
   const endpointDigest = new Map<number, number>();
   for (const [port, identity] of endpointIdentity) {
-    endpointDigest.set(port, mix(digests.get(identity) ?? 0, digestText(JSON.stringify(identities[identity]!.namedPorts))));
+    endpointDigest.set(
+      port,
+      mix(digests.get(identity) ?? 0, digestText(JSON.stringify(identities[identity]!.namedPorts))),
+    );
   }
   return {
     peers: peers.build(),

@@ -2,7 +2,15 @@
  * The plain evaluator of NetworkPolicy v1 that tests hold the classifier against: reads objects as they are, knows nothing of
  * the rest of policy/ on purpose, and writes selectors, named ports and CIDRs a second time, as plainly as can be.
  */
-import type { ClusterObjects, Labels, LabelSelector, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicyRule, Pod } from '../objects/model.js';
+import type {
+  ClusterObjects,
+  Labels,
+  LabelSelector,
+  NetworkPolicyPeer,
+  NetworkPolicyPort,
+  NetworkPolicyRule,
+  Pod,
+} from '../objects/model.js';
 
 export interface Query {
   direction: 'ingress' | 'egress';
@@ -23,7 +31,11 @@ export interface Answer {
 const PROTOCOL_NUMBERS = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 
 function bits(address: string): string {
-  if (!address.includes(':')) return address.split('.').map((part) => Number(part).toString(2).padStart(8, '0')).join('');
+  if (!address.includes(':'))
+    return address
+      .split('.')
+      .map((part) => Number(part).toString(2).padStart(8, '0'))
+      .join('');
   let text = address;
   const dotted = /^(.*:)(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(text);
   if (dotted) {
@@ -34,7 +46,9 @@ function bits(address: string): string {
   const left = head === '' ? [] : head.split(':');
   const right = tail === undefined || tail === '' ? [] : tail.split(':');
   const zeros = tail === undefined ? [] : new Array<string>(8 - left.length - right.length).fill('0');
-  return [...left, ...zeros, ...right].map((group) => Number.parseInt(group, 16).toString(2).padStart(16, '0')).join('');
+  return [...left, ...zeros, ...right]
+    .map((group) => Number.parseInt(group, 16).toString(2).padStart(16, '0'))
+    .join('');
 }
 function inCidr(address: string, cidr: string): boolean {
   const [network = '', length = '0'] = cidr.split('/');
@@ -55,13 +69,19 @@ function selects(selector: LabelSelector, labels: Labels): boolean {
 
 export function evaluate(objects: ClusterObjects, query: Query): Answer {
   const running = (pod: Pod) => !pod.hostNetwork && pod.phase !== 'Succeeded' && pod.phase !== 'Failed';
-  const peerPod = [...objects.pods.values()].filter((pod) => running(pod) && pod.ips.some((ip) => bits(ip) === bits(query.peer))).at(-1);
+  const peerPod = [...objects.pods.values()]
+    .filter((pod) => running(pod) && pod.ips.some((ip) => bits(ip) === bits(query.peer)))
+    .at(-1);
   const destination = query.direction === 'ingress' ? query.pod : peerPod;
 
   const policies = [...objects.networkPolicies.values()]
     .filter((policy) => policy.namespace === query.pod.namespace && selects(policy.podSelector, query.pod.labels))
     .filter((policy) => policy[query.direction] !== null)
-    .sort((a, b) => Buffer.compare(Buffer.from(a.namespace), Buffer.from(b.namespace)) || Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+    .sort(
+      (a, b) =>
+        Buffer.compare(Buffer.from(a.namespace), Buffer.from(b.namespace)) ||
+        Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)),
+    );
   if (policies.length === 0) return { allowed: true, policy: null };
 
   const peerMatches = (peer: NetworkPolicyPeer, namespace: string): boolean => {
@@ -69,8 +89,12 @@ export function evaluate(objects: ClusterObjects, query: Query): Answer {
       return inCidr(query.peer, peer.ipBlock.cidr) && !peer.ipBlock.except.some((except) => inCidr(query.peer, except));
     }
     if (!peerPod) return false;
-    const labels = objects.namespaces.get(peerPod.namespace)?.labels ?? { 'kubernetes.io/metadata.name': peerPod.namespace };
-    const namespaceFits = peer.namespaceSelector ? selects(peer.namespaceSelector, labels) : peerPod.namespace === namespace;
+    const labels = objects.namespaces.get(peerPod.namespace)?.labels ?? {
+      'kubernetes.io/metadata.name': peerPod.namespace,
+    };
+    const namespaceFits = peer.namespaceSelector
+      ? selects(peer.namespaceSelector, labels)
+      : peerPod.namespace === namespace;
     return namespaceFits && selects(peer.podSelector ?? {}, peerPod.labels);
   };
   const portMatches = (port: NetworkPolicyPort): boolean => {

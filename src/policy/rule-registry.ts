@@ -25,7 +25,10 @@ export class RuleRegistry {
     const known = this.byKey.get(key);
     if (known !== undefined && known.action === rule.action) return known.id;
     if (this.next >= RULES_MAX) {
-      throw new SeineError('SEINE_ERR_POLICY_INVALID', `more than ${RULES_MAX - 1} rules since the start: restart the service`);
+      throw new SeineError(
+        'SEINE_ERR_POLICY_INVALID',
+        `more than ${RULES_MAX - 1} rules since the start: restart the service`,
+      );
     }
     const info = { id: this.next++, ...rule };
     this.byKey.set(key, info);

@@ -4,8 +4,15 @@
  */
 import { chmodSync } from 'node:fs';
 import {
-  Server, ServerCredentials, type sendUnaryData, type ServerDuplexStream, type ServerUnaryCall, type ServerWritableStream, status,
-  type UntypedHandleCall, type UntypedServiceImplementation,
+  Server,
+  ServerCredentials,
+  type sendUnaryData,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+  type UntypedHandleCall,
+  type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
@@ -47,7 +54,11 @@ const toServiceError = (error: unknown): { code: status; details: string } =>
 /** Batches of one stream that may be under way; past them the stream is not read from. */
 const STREAM_WINDOW = 8;
 
-function judge(engine: Engine, message: PacketBatchMessage, done: (error: SeineError | null, reply: VerdictBatchMessage | null) => void): void {
+function judge(
+  engine: Engine,
+  message: PacketBatchMessage,
+  done: (error: SeineError | null, reply: VerdictBatchMessage | null) => void,
+): void {
   const input: BatchInput = {
     data: message.data,
     length: Uint32Array.from(message.length),
@@ -74,7 +85,9 @@ function judge(engine: Engine, message: PacketBatchMessage, done: (error: SeineE
       if (error === null) {
         const { count } = batch;
         const extra: Pick<BatchOutput, 'data' | 'dataLength' | 'emit'> =
-          message.returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, message.returnPackets, engine.rewrite) : {};
+          message.returnPackets || emissionCount(batch) > 0
+            ? copyOutput(batch, message.returnPackets, engine.rewrite)
+            : {};
         reply = {
           batchId: message.batchId,
           verdict: Buffer.from(batch.verdict.slice(0, count).buffer),
@@ -85,7 +98,13 @@ function judge(engine: Engine, message: PacketBatchMessage, done: (error: SeineE
           ...(extra.data === undefined ? {} : { data: Buffer.from(extra.data), length: Array.from(extra.dataLength!) }),
           ...(extra.emit === undefined
             ? {}
-            : { emit: { outPort: Array.from(extra.emit.outPort), length: Array.from(extra.emit.length), data: Buffer.from(extra.emit.data) } }),
+            : {
+                emit: {
+                  outPort: Array.from(extra.emit.outPort),
+                  length: Array.from(extra.emit.length),
+                  data: Buffer.from(extra.emit.data),
+                },
+              }),
         };
       }
       engine.dispatcher.release(batch);
@@ -97,8 +116,13 @@ function judge(engine: Engine, message: PacketBatchMessage, done: (error: SeineE
 
 function datapath(engine: Engine): UntypedServiceImplementation {
   return {
-    process: (call: ServerUnaryCall<PacketBatchMessage, VerdictBatchMessage>, callback: sendUnaryData<VerdictBatchMessage>) => {
-      judge(engine, call.request, (error, reply) => (error !== null ? callback(toServiceError(error)) : callback(null, reply!)));
+    process: (
+      call: ServerUnaryCall<PacketBatchMessage, VerdictBatchMessage>,
+      callback: sendUnaryData<VerdictBatchMessage>,
+    ) => {
+      judge(engine, call.request, (error, reply) =>
+        error !== null ? callback(toServiceError(error)) : callback(null, reply!),
+      );
     },
     processStream: (call: ServerDuplexStream<PacketBatchMessage, VerdictBatchMessage>) => {
       let open = 0;
@@ -148,21 +172,25 @@ const orEmpty = (value: string | null): string => value ?? '';
 function control(engine: Engine, mayChange: boolean): UntypedServiceImplementation {
   const unary =
     // biome-ignore lint/suspicious/noExplicitAny: requests are typed by the .proto, grpc-js's handlers by any
-    (work: (request: any) => unknown | Promise<unknown>): UntypedHandleCall =>
-    // biome-ignore lint/suspicious/noExplicitAny: as above
-    (call: ServerUnaryCall<any, any>, callback: sendUnaryData<any>): void => {
-      void (async () => {
-        try {
-          callback(null, await work(call.request));
-        } catch (error) {
-          callback(toServiceError(error));
-        }
-      })();
-    };
+      (work: (request: any) => unknown | Promise<unknown>): UntypedHandleCall =>
+      // biome-ignore lint/suspicious/noExplicitAny: as above
+      (call: ServerUnaryCall<any, any>, callback: sendUnaryData<any>): void => {
+        void (async () => {
+          try {
+            callback(null, await work(call.request));
+          } catch (error) {
+            callback(toServiceError(error));
+          }
+        })();
+      };
   // biome-ignore lint/suspicious/noExplicitAny: as above
   const change = (work: (request: any) => unknown | Promise<unknown>) =>
     unary((request) => {
-      if (!mayChange) throw new SeineError('SEINE_ERR_PERMISSION', 'changes are taken on the Unix listener only; connect to unix:PATH');
+      if (!mayChange)
+        throw new SeineError(
+          'SEINE_ERR_PERMISSION',
+          'changes are taken on the Unix listener only; connect to unix:PATH',
+        );
       return work(request);
     });
   const later = (what: string) => (): never => {
@@ -201,10 +229,19 @@ function control(engine: Engine, mayChange: boolean): UntypedServiceImplementati
         connections: String(connections),
       })),
     })),
-    listServices: unary(() => ({ services: engine.services().map(({ clusterIPs, ...rest }) => ({ ...rest, clusterIps: clusterIPs })) })),
-    listWorkers: unary(() => ({ workers: engine.workers().map((each) => ({ ...each, packets: String(each.packets) })) })),
+    listServices: unary(() => ({
+      services: engine.services().map(({ clusterIPs, ...rest }) => ({ ...rest, clusterIps: clusterIPs })),
+    })),
+    listWorkers: unary(() => ({
+      workers: engine.workers().map((each) => ({ ...each, packets: String(each.packets) })),
+    })),
     listExporters: unary(() => ({
-      exporters: engine.exporters().map((each) => ({ ...each, records: String(each.records), datagrams: String(each.datagrams), lost: String(each.lost) })),
+      exporters: engine.exporters().map((each) => ({
+        ...each,
+        records: String(each.records),
+        datagrams: String(each.datagrams),
+        lost: String(each.lost),
+      })),
     })),
     listDrops: unary(() => ({ drops: engine.drops().map((each) => ({ ...each, packets: String(each.packets) })) })),
     listConnections: (call: ServerWritableStream<object, object>) => {
@@ -259,10 +296,16 @@ const isLoopback = (address: string): boolean => /^(127\.\d+\.\d+\.\d+|localhost
 export async function listenGrpc(engine: Engine, address: string): Promise<Listener> {
   const unix = address.startsWith('unix:');
   if (!unix && !/^.+:\d+$/.test(address)) {
-    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `listen.grpc: ${JSON.stringify(address)}: unix:PATH or HOST:PORT belongs here`);
+    throw new SeineError(
+      'SEINE_ERR_CONFIG_INVALID',
+      `listen.grpc: ${JSON.stringify(address)}: unix:PATH or HOST:PORT belongs here`,
+    );
   }
   if (!unix && !isLoopback(address)) {
-    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `listen.grpc: ${address}: plain TCP is served on loopback only, such as 127.0.0.1:50051`);
+    throw new SeineError(
+      'SEINE_ERR_CONFIG_INVALID',
+      `listen.grpc: ${address}: plain TCP is served on loopback only, such as 127.0.0.1:50051`,
+    );
   }
   const path = address.slice('unix:'.length);
   if (unix) await clearStaleSocket(path);
@@ -274,7 +317,11 @@ export async function listenGrpc(engine: Engine, address: string): Promise<Liste
   const { Datapath, Control } = loadSeine();
   server.addService(Datapath.service, datapath(engine));
   server.addService(Control.service, control(engine, unix));
-  const health = new HealthImplementation({ '': 'SERVING', 'seine.v1.Datapath': 'SERVING', 'seine.v1.Control': 'SERVING' });
+  const health = new HealthImplementation({
+    '': 'SERVING',
+    'seine.v1.Datapath': 'SERVING',
+    'seine.v1.Control': 'SERVING',
+  });
   health.addToServer(server);
   new ReflectionService(loadSync(PROTO_PATH, PROTO_OPTIONS)).addToServer(server);
   const port = await new Promise<number>((resolve, reject) => {
@@ -283,7 +330,12 @@ export async function listenGrpc(engine: Engine, address: string): Promise<Liste
       process.umask(before);
       if (error !== null) {
         const taken = /EADDRINUSE|address already in use/i.test(error.message);
-        reject(new SeineError(taken ? 'SEINE_ERR_ADDRESS_IN_USE' : 'SEINE_ERR_IO', `listen.grpc: ${address}: can't listen: ${error.message}`));
+        reject(
+          new SeineError(
+            taken ? 'SEINE_ERR_ADDRESS_IN_USE' : 'SEINE_ERR_IO',
+            `listen.grpc: ${address}: can't listen: ${error.message}`,
+          ),
+        );
       } else resolve(bound);
     });
   });

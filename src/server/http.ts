@@ -11,13 +11,18 @@ import type { Listener } from './unix-listener.js';
 /** Connections that one listing shows at most; it says when there are more. */
 const LISTED_MAX = 10_000;
 
-const json = (value: unknown): string => JSON.stringify(value, (_, entry) => (typeof entry === 'bigint' ? `\u0001${entry}\u0001` : entry)).replace(/"\\u0001(-?\d+)\\u0001"/g, '$1');
+const json = (value: unknown): string =>
+  JSON.stringify(value, (_, entry) => (typeof entry === 'bigint' ? `\u0001${entry}\u0001` : entry)).replace(
+    /"\\u0001(-?\d+)\\u0001"/g,
+    '$1',
+  );
 
 const HEADERS = {
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
   'referrer-policy': 'no-referrer',
-  'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+  'content-security-policy':
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
 } as const;
 
 function listing(engine: Engine, flows: RecentFlows, what: string): unknown {
@@ -53,34 +58,62 @@ function listing(engine: Engine, flows: RecentFlows, what: string): unknown {
   }
 }
 
-export async function listenHttp(engine: Engine, address: string, metrics: Metrics, flows: RecentFlows): Promise<Listener> {
+export async function listenHttp(
+  engine: Engine,
+  address: string,
+  metrics: Metrics,
+  flows: RecentFlows,
+): Promise<Listener> {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d+)$/.exec(address);
-  if (match === null) throw new SeineError('SEINE_ERR_CONFIG_INVALID', `listen.http: ${JSON.stringify(address)}: HOST:PORT belongs here`);
+  if (match === null)
+    throw new SeineError('SEINE_ERR_CONFIG_INVALID', `listen.http: ${JSON.stringify(address)}: HOST:PORT belongs here`);
   const send = (request: IncomingMessage, response: ServerResponse, code: number, type: string, body: string) => {
-    response.writeHead(code, { ...HEADERS, 'content-type': type, 'content-length': Buffer.byteLength(body), ...(code === 405 ? { allow: 'GET, HEAD' } : {}) });
+    response.writeHead(code, {
+      ...HEADERS,
+      'content-type': type,
+      'content-length': Buffer.byteLength(body),
+      ...(code === 405 ? { allow: 'GET, HEAD' } : {}),
+    });
     response.end(request.method === 'HEAD' ? undefined : body);
   };
   const server = createServer((request, response) => {
     void (async () => {
       try {
         const path = (request.url ?? '/').split('?')[0]!;
-        if (request.method !== 'GET' && request.method !== 'HEAD') send(request, response, 405, 'application/json', json({ error: 'read-only: GET or HEAD' }));
+        if (request.method !== 'GET' && request.method !== 'HEAD')
+          send(request, response, 405, 'application/json', json({ error: 'read-only: GET or HEAD' }));
         else if (path === '/metrics') {
           const { contentType, body } = await metrics.metrics(request.headers.accept);
           send(request, response, 200, contentType, body);
         } else if (path === '/healthz') send(request, response, 200, 'text/plain; charset=utf-8', 'ok\n');
         else if (path === '/readyz') {
           const ready = engine.ready();
-          send(request, response, ready ? 200 : 503, 'text/plain; charset=utf-8', ready ? 'ready\n' : 'not ready: workers are starting\n');
+          send(
+            request,
+            response,
+            ready ? 200 : 503,
+            'text/plain; charset=utf-8',
+            ready ? 'ready\n' : 'not ready: workers are starting\n',
+          );
         } else if (path === '/') send(request, response, 200, 'text/html; charset=utf-8', PAGE);
         else {
           const what = /^\/api\/v1\/([a-z]+)$/.exec(path)?.[1];
           const list = what === undefined ? undefined : listing(engine, flows, what);
-          if (list === undefined) send(request, response, 404, 'application/json', json({ error: `no such path; /metrics, /healthz, /readyz, / and /api/v1/{ports,connections,flows,policies,rules,services,drops,workers,exporters,settings} are` }));
+          if (list === undefined)
+            send(
+              request,
+              response,
+              404,
+              'application/json',
+              json({
+                error: `no such path; /metrics, /healthz, /readyz, / and /api/v1/{ports,connections,flows,policies,rules,services,drops,workers,exporters,settings} are`,
+              }),
+            );
           else send(request, response, 200, 'application/json', json(list));
         }
       } catch (error) {
-        if (!response.headersSent) send(request, response, 500, 'application/json', json({ error: (error as Error).message }));
+        if (!response.headersSent)
+          send(request, response, 500, 'application/json', json({ error: (error as Error).message }));
         else response.destroy();
       }
     })();
@@ -91,7 +124,12 @@ export async function listenHttp(engine: Engine, address: string, metrics: Metri
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(new SeineError(error.code === 'EADDRINUSE' ? 'SEINE_ERR_ADDRESS_IN_USE' : 'SEINE_ERR_IO', `listen.http: ${address}: can't listen: ${error.message}`)),
+      reject(
+        new SeineError(
+          error.code === 'EADDRINUSE' ? 'SEINE_ERR_ADDRESS_IN_USE' : 'SEINE_ERR_IO',
+          `listen.http: ${address}: can't listen: ${error.message}`,
+        ),
+      ),
     );
     server.listen(Number(match[3]), match[1] ?? (match[2] || '127.0.0.1'), resolve);
   });

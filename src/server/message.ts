@@ -113,7 +113,7 @@ class Cursor {
     const tag = this.octets[this.at++]!;
     if (tag < 0x80) return tag;
     if (tag >= 0xe0) return tag - 256;
-    const sizes: Record<number, number> = { 0xcc: 1, 0xcd: 2, 0xce: 4, 0xcf: 8, 0xd0: 1, 0xd1: 2, 0xd2: 4, 0xd3: 8 };
+    const sizes: Record<number, number> = { 204: 1, 205: 2, 206: 4, 207: 8, 208: 1, 209: 2, 210: 4, 211: 8 };
     const width = sizes[tag];
     if (width === undefined) throw UNEXPECTED;
     this.left(width);
@@ -136,7 +136,17 @@ class Cursor {
 export class RequestReader {
   private readonly cursor: Cursor;
   readonly request: BatchRequest = {
-    batchId: 0, dataAt: 0, dataSize: 0, lengthAt: 0, frames: 0, inPortAt: -1, inPorts: 1, inPort: 0, timeAt: -1, times: 0, returnPackets: false,
+    batchId: 0,
+    dataAt: 0,
+    dataSize: 0,
+    lengthAt: 0,
+    frames: 0,
+    inPortAt: -1,
+    inPorts: 1,
+    inPort: 0,
+    timeAt: -1,
+    times: 0,
+    returnPackets: false,
   };
   constructor(private readonly octets: Buffer) {
     this.cursor = new Cursor(octets);
@@ -231,16 +241,22 @@ export class RequestReader {
     }
     const message = value as Record<string, unknown>;
     if (message.type !== 'batch') {
-      return new SeineError('SEINE_ERR_MESSAGE_INVALID', `type ${JSON.stringify(message.type) ?? 'missing'} is not known; "batch" is`);
+      return new SeineError(
+        'SEINE_ERR_MESSAGE_INVALID',
+        `type ${JSON.stringify(message.type) ?? 'missing'} is not known; "batch" is`,
+      );
     }
     const { batchId } = message;
-    if ((typeof batchId === 'number' && Number.isInteger(batchId)) || typeof batchId === 'bigint') this.batchId = batchId;
+    if ((typeof batchId === 'number' && Number.isInteger(batchId)) || typeof batchId === 'bigint')
+      this.batchId = batchId;
     else return new SeineError('SEINE_ERR_BATCH_INVALID', 'batchId: an integer belongs here');
     const column = (key: string, size: number, optional = false): string | null => {
       const entry = message[key];
       if (entry === undefined && optional) return null;
       if (!(entry instanceof Uint8Array)) return `${key}: bin belongs here`;
-      return entry.length % size === 0 ? null : `${key}: ${entry.length} octets are no whole number of ${size}-octet values`;
+      return entry.length % size === 0
+        ? null
+        : `${key}: ${entry.length} octets are no whole number of ${size}-octet values`;
     };
     const known = ['type', 'batchId', 'data', 'length', 'inPort', 'time', 'returnPackets'];
     const unknown = Object.keys(message).find((key) => !known.includes(key));
@@ -249,10 +265,14 @@ export class RequestReader {
       column('data', 1) ??
       column('length', 4) ??
       (typeof inPort === 'number'
-        ? Number.isInteger(inPort) && inPort >= 0 && inPort <= 0xffffffff ? null : 'inPort: a port number belongs here'
+        ? Number.isInteger(inPort) && inPort >= 0 && inPort <= 0xffffffff
+          ? null
+          : 'inPort: a port number belongs here'
         : column('inPort', 4)) ??
       column('time', 8, true) ??
-      (message.returnPackets !== undefined && typeof message.returnPackets !== 'boolean' ? 'returnPackets: true or false belongs here' : null) ??
+      (message.returnPackets !== undefined && typeof message.returnPackets !== 'boolean'
+        ? 'returnPackets: true or false belongs here'
+        : null) ??
       (unknown !== undefined ? `unknown field ${JSON.stringify(unknown)}` : null) ??
       'the map is not of the form that the protocol describes';
     return new SeineError('SEINE_ERR_BATCH_INVALID', problem);
@@ -267,7 +287,8 @@ export function fillFromRequest(batch: PacketBatch, octets: Buffer, request: Bat
   let at = 0;
   for (let row = 0; row < frames; row++) {
     const from = lengthAt + row * 4;
-    const size = (octets[from]! | (octets[from + 1]! << 8) | (octets[from + 2]! << 16) | (octets[from + 3]! << 24)) >>> 0;
+    const size =
+      (octets[from]! | (octets[from + 1]! << 8) | (octets[from + 2]! << 16) | (octets[from + 3]! << 24)) >>> 0;
     offset[row] = at;
     length[row] = size;
     wireLength[row] = size;
@@ -291,7 +312,13 @@ const KEY = (text: string): number[] => [0xa0 | text.length, ...Buffer.from(text
 const HEAD_VERDICTS = [...KEY('type'), ...KEY('verdicts'), ...KEY('batchId'), 0xcf];
 const bin = (key: string): Uint8Array => Uint8Array.from([...KEY(key), 0xc6]);
 const K = {
-  verdict: bin('verdict'), outPort: bin('outPort'), reason: bin('reason'), ct: bin('ct'), rule: bin('rule'), data: bin('data'), dataLength: bin('dataLength'),
+  verdict: bin('verdict'),
+  outPort: bin('outPort'),
+  reason: bin('reason'),
+  ct: bin('ct'),
+  rule: bin('rule'),
+  data: bin('data'),
+  dataLength: bin('dataLength'),
 };
 
 class AnswerWriter {
@@ -309,7 +336,11 @@ class AnswerWriter {
 }
 
 /** The answer of a judged batch. `output`: what else was asked for or made (frames as they leave, emissions). */
-export function verdictsMessage(batch: PacketBatch, batchId: number | bigint, output: Pick<BatchOutput, 'data' | 'dataLength' | 'emit'>): Buffer {
+export function verdictsMessage(
+  batch: PacketBatch,
+  batchId: number | bigint,
+  output: Pick<BatchOutput, 'data' | 'dataLength' | 'emit'>,
+): Buffer {
   const { count } = batch;
   const { data, dataLength, emit } = output;
   const emitSize = emit === undefined ? 0 : emit.data.length + emit.length.length * 8 + 64;

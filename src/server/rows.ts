@@ -1,5 +1,5 @@
 /** Rows of listings: what `get`, gRPC and /api/v1 show, in one form. */
-import { type ConnectionInfo, type EngineView, type RuleInfo } from '../engine/engine-view.js';
+import type { ConnectionInfo, EngineView, RuleInfo } from '../engine/engine-view.js';
 import { DROP_REASONS, Verdict, VERDICTS } from '../batch/drop-reason.js';
 import { END_REASONS, type FlowRecord } from '../flow/flow-record.js';
 import { formatAddress } from '../flow/ip-address.js';
@@ -12,7 +12,9 @@ export interface RuleRow extends RuleInfo {
 export function ruleRows(engine: EngineView): RuleRow[] {
   const blocks = engine.counters();
   const sum = (id: number, counter: number) => blocks.reduce((total, block) => total + block.readRule(id, counter), 0n);
-  return engine.rules().map((rule) => ({ ...rule, packets: sum(rule.id, 0), octets: sum(rule.id, 1), connections: sum(rule.id, 2) }));
+  return engine
+    .rules()
+    .map((rule) => ({ ...rule, packets: sum(rule.id, 0), octets: sum(rule.id, 1), connections: sum(rule.id, 2) }));
 }
 
 export interface ConnectionFilter {
@@ -65,7 +67,10 @@ export function flowRow(engine: EngineView, record: FlowRecord) {
 export class RecentFlows {
   private readonly rows: ReturnType<typeof flowRow>[] = [];
   readonly stop: () => void;
-  constructor(engine: EngineView, readonly limit = 1000) {
+  constructor(
+    engine: EngineView,
+    readonly limit = 1000,
+  ) {
     this.stop = engine.watchRecords((records) => {
       for (const record of records.slice(-limit)) this.rows.push(flowRow(engine, record));
       if (this.rows.length > limit) this.rows.splice(0, this.rows.length - limit);

@@ -24,7 +24,6 @@ export class UnixConnection implements Adopted {
   private paused = false;
   private stopping = false;
   private closed = false;
-  private inFlight = 0;
   /** Answers wait for their turn: batches are judged in order, refusals must not overtake them. */
   private readonly answers: { ready: Buffer | null }[] = [];
   private drained: (() => void) | null = null;
@@ -82,7 +81,10 @@ export class UnixConnection implements Adopted {
     while (!this.closed && !this.stopping && this.end - this.begin >= 4) {
       const size = this.buffer.readUInt32LE(this.begin);
       if (size > MESSAGE_OCTETS_LIMIT) {
-        const error = new SeineError('SEINE_ERR_MESSAGE_LIMIT', `a message of ${size} octets; at most ${MESSAGE_OCTETS_LIMIT} are taken, and this connection ends`);
+        const error = new SeineError(
+          'SEINE_ERR_MESSAGE_LIMIT',
+          `a message of ${size} octets; at most ${MESSAGE_OCTETS_LIMIT} are taken, and this connection ends`,
+        );
         this.stopping = true;
         this.answer(errorMessage(null, error));
         this.endWhenAnswered();
@@ -118,12 +120,11 @@ export class UnixConnection implements Adopted {
       }
       const slot: { ready: Buffer | null } = { ready: null };
       this.answers.push(slot);
-      this.inFlight++;
       this.context.dispatcher.submit(batch, 'unix', { stampTime }, (error) => {
-        this.inFlight--;
         if (error !== null) slot.ready = errorMessage(batchId, error as SeineError);
         else {
-          const extra = returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, returnPackets, this.context.rewrite) : {};
+          const extra =
+            returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, returnPackets, this.context.rewrite) : {};
           slot.ready = verdictsMessage(batch, batchId, extra);
         }
         this.context.dispatcher.release(batch);

@@ -15,16 +15,23 @@ export async function clearStaleSocket(path: string): Promise<void> {
       return;
     }
   }
-  if (!lstatSync(path).isSocket()) throw new SeineError('SEINE_ERR_ADDRESS_IN_USE', `${path}: is there and no socket; remove it, or listen elsewhere`);
+  if (!lstatSync(path).isSocket())
+    throw new SeineError('SEINE_ERR_ADDRESS_IN_USE', `${path}: is there and no socket; remove it, or listen elsewhere`);
   const live = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
     probe.once('connect', () => {
       probe.destroy();
       resolve(true);
     });
-    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'));
+    probe.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
+    );
   });
-  if (live) throw new SeineError('SEINE_ERR_ADDRESS_IN_USE', `${path}: another process listens there; stop it, or listen elsewhere`);
+  if (live)
+    throw new SeineError(
+      'SEINE_ERR_ADDRESS_IN_USE',
+      `${path}: another process listens there; stop it, or listen elsewhere`,
+    );
   unlinkSync(path);
 }
 

@@ -70,14 +70,18 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     const words = shard.accounting.take();
     if (words === null && !always) return;
     if (words !== null) shard.counters.count('recordsMade', words.length / RECORD_WORDS);
-    post({ type: 'records', words: words ?? new Uint32Array(0), low, high }, words === null ? [] : [words.buffer as ArrayBuffer]);
+    post(
+      { type: 'records', words: words ?? new Uint32Array(0), low, high },
+      words === null ? [] : [words.buffer as ArrayBuffer],
+    );
   };
   let reportedTick = 0;
 
   const judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => {
     const started = process.hrtime.bigint();
     for (let i = 0; i < count; i++) {
-      if (batch.owner[rows[i]!] !== participant) throw new Error(`row ${rows[i]} is judged by a thread that does not own it`);
+      if (batch.owner[rows[i]!] !== participant)
+        throw new Error(`row ${rows[i]} is judged by a thread that does not own it`);
     }
     runShard(shard, batch, rows, count, low, high);
     const last = rows[count - 1]!;
@@ -96,9 +100,15 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   dispatcher.local = { shard: settings.shard, judge, account };
 
   // Batches of other owners, and the rings that bring them.
-  const others = fabric.batches.map((list, owner) => (owner === participant ? [] : list.map((memory) => new PacketBatch(memory))));
-  const incoming = fabric.batches.map((_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, false)));
-  const back = fabric.batches.map((_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, true)));
+  const others = fabric.batches.map((list, owner) =>
+    owner === participant ? [] : list.map((memory) => new PacketBatch(memory)),
+  );
+  const incoming = fabric.batches.map(
+    (_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, false)),
+  );
+  const back = fabric.batches.map(
+    (_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, true)),
+  );
   const bells = new Int32Array(fabric.bells);
   const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
   const message = new Int32Array(4);

@@ -20,8 +20,14 @@ for (const mode of ['pods', 'metering'] as const) {
     const seed = fuzzSeed();
     t.diagnostic(`seed ${seed}`);
     const rng = new Random(seed);
-    const { config } = parseConfig({ workers: 2, node: mode === 'pods' ? EXAMPLE_NODE : null, conntrack: { max: 5000 } }, 'test');
-    const { objects } = applyObjects(emptyObjects(), mode === 'pods' ? readManifest(EXAMPLE_CLUSTER, 'example').inputs : []);
+    const { config } = parseConfig(
+      { workers: 2, node: mode === 'pods' ? EXAMPLE_NODE : null, conntrack: { max: 5000 } },
+      'test',
+    );
+    const { objects } = applyObjects(
+      emptyObjects(),
+      mode === 'pods' ? readManifest(EXAMPLE_CLUSTER, 'example').inputs : [],
+    );
     // Replay mode takes in-ports from source addresses in half of the batches, and has no clock of its own.
     const engine = await Engine.start({ config, objects, mode: 'replay' });
     let recordPackets = 0n;
@@ -59,31 +65,39 @@ for (const mode of ['pods', 'metering'] as const) {
           inPort: Uint32Array.from(frames, () => rng.below(18)),
           time: times,
         });
-        engine.dispatcher.submit(batch, 'replay', { stampTime: false, assignInPorts: mode === 'pods' && rng.below(2) === 0 }, (error) => {
-          try {
-            if (error !== null) throw error;
-            for (let row = 0; row < batch.count; row++) {
-              const verdict = batch.verdict[row]!;
-              verdicts[verdict] = verdicts[verdict]! + 1;
-              assert.equal(batch.dropReason[row] !== 0, verdict === Verdict.Drop || verdict === Verdict.Reject);
-              if ((batch.flags[row]! & RowFlag.Sound) === 0) continue;
-              sound++;
-              octets += BigInt(batch.ipLength[row]!);
+        engine.dispatcher.submit(
+          batch,
+          'replay',
+          { stampTime: false, assignInPorts: mode === 'pods' && rng.below(2) === 0 },
+          (error) => {
+            try {
+              if (error !== null) throw error;
+              for (let row = 0; row < batch.count; row++) {
+                const verdict = batch.verdict[row]!;
+                verdicts[verdict] = verdicts[verdict]! + 1;
+                assert.equal(batch.dropReason[row] !== 0, verdict === Verdict.Drop || verdict === Verdict.Reject);
+                if ((batch.flags[row]! & RowFlag.Sound) === 0) continue;
+                sound++;
+                octets += BigInt(batch.ipLength[row]!);
+              }
+              if (rng.below(10) === 0) copyOutput(batch, true, engine.rewrite);
+              resolve();
+            } catch (failure) {
+              reject(failure);
             }
-            if (rng.below(10) === 0) copyOutput(batch, true, engine.rewrite);
-            resolve();
-          } catch (failure) {
-            reject(failure);
-          }
-          engine.dispatcher.release(batch);
-        });
+            engine.dispatcher.release(batch);
+          },
+        );
       });
       sent += frames.length;
     }
     await engine.finish();
     assert.deepEqual(losses, []);
     assert.equal(verdicts[Verdict.Unspecified], 0);
-    assert.equal(verdicts.reduce((sum, count) => sum + count), sent);
+    assert.equal(
+      verdicts.reduce((sum, count) => sum + count),
+      sent,
+    );
     if (mode === 'metering') assert.equal(verdicts[Verdict.Reject], 0);
     assert.equal(recordPackets, sound, 'packets of all records are those of all sound IP packets');
     assert.equal(recordOctets, octets, 'octets of all records are those of all sound IP packets');

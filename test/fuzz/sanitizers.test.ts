@@ -37,8 +37,26 @@ test('native: sanitizers are silent over mutated frames', (t) => {
   closeSync(fd);
   const program = join(folder, 'fuzz');
   const kernels = ['parse', 'tuple_hash', 'checksum', 'compose', 'replay'].map((name) => join(NATIVE, `${name}.cc`));
-  execFileSync('g++', ['-std=gnu++20', '-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-fno-omit-frame-pointer', join(NATIVE, 'test', 'fuzz_kernels.cc'), ...kernels, '-o', program], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const run = spawnSync(program, [corpus], { encoding: 'utf8', env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=1' } });
+  execFileSync(
+    'g++',
+    [
+      '-std=gnu++20',
+      '-O1',
+      '-g',
+      '-fsanitize=address,undefined',
+      '-fno-sanitize-recover=all',
+      '-fno-omit-frame-pointer',
+      join(NATIVE, 'test', 'fuzz_kernels.cc'),
+      ...kernels,
+      '-o',
+      program,
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  const run = spawnSync(program, [corpus], {
+    encoding: 'utf8',
+    env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=1' },
+  });
   assert.equal(run.status, 0, `seed ${seed}: ${run.stderr.slice(0, 4000)}`);
   const [, frames, sound, replayed] = /^(\d+) frames, (\d+) sound, (\d+) replayed/.exec(run.stdout) ?? [];
   assert.equal(Number(frames), FRAMES);

@@ -41,7 +41,11 @@ const key = (pod: Pod): string => `${pod.namespace}/${pod.name}`;
 const addresses = (pod: Pod): string[] => pod.ips ?? [pod.ip!];
 
 function manifest({ namespaces, pods, policies }: Scenario): string {
-  const items: object[] = Object.entries(namespaces).map(([name, labels]) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }));
+  const items: object[] = Object.entries(namespaces).map(([name, labels]) => ({
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name, labels },
+  }));
   for (const pod of pods) {
     const ports = (pod.ports ?? []).map(({ port, protocol, name }) => ({ containerPort: port, protocol, name }));
     items.push({
@@ -52,11 +56,18 @@ function manifest({ namespaces, pods, policies }: Scenario): string {
       status: { podIPs: addresses(pod).map((ip) => ({ ip })) },
     });
   }
-  for (const policy of policies ?? []) items.push({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', ...policy });
+  for (const policy of policies ?? [])
+    items.push({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', ...policy });
   return JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
 }
 
-function frame(q: { src: string; dst: string }, protocol: string, sport: number, dport: number, reply: boolean): Uint8Array {
+function frame(
+  q: { src: string; dst: string },
+  protocol: string,
+  sport: number,
+  dport: number,
+  reply: boolean,
+): Uint8Array {
   const six = q.src.includes(':');
   const ends = { src: q.src, dst: q.dst, sport, dport };
   if (protocol === 'UDP') return six ? udp6(ends) : udp4(ends);
@@ -73,10 +84,19 @@ let nowNs = 1_700_000_000_000_000_000n;
 function judge(frames: Uint8Array[]): Promise<{ verdict: number; rule: number; ct: number }[]> {
   return new Promise((resolve, reject) => {
     const batch = engine.dispatcher.acquire()!;
-    fillBatch(batch, { data: Buffer.concat(frames), length: Uint32Array.from(frames, ({ length }) => length), inPort: 0, time: new BigUint64Array(frames.length).fill(nowNs) });
+    fillBatch(batch, {
+      data: Buffer.concat(frames),
+      length: Uint32Array.from(frames, ({ length }) => length),
+      inPort: 0,
+      time: new BigUint64Array(frames.length).fill(nowNs),
+    });
     nowNs += 1_000_000n;
     engine.dispatcher.submit(batch, 'replay', { stampTime: false, assignInPorts: true }, (error) => {
-      const rows = frames.map((_, row) => ({ verdict: batch.verdict[row]!, rule: batch.rule[row]!, ct: batch.ct[row]! }));
+      const rows = frames.map((_, row) => ({
+        verdict: batch.verdict[row]!,
+        rule: batch.rule[row]!,
+        ct: batch.ct[row]!,
+      }));
       engine.dispatcher.release(batch);
       if (error === null) resolve(rows);
       else reject(error);
@@ -106,8 +126,10 @@ async function ask(name: string, scenario: Scenario, questions: Question[]): Pro
     part.forEach(({ question }, i) => {
       const text = `${name}: ${question.src} → ${question.dst} ${question.protocol}/${question.port}`;
       if ((first[i]!.verdict === Verdict.Forward) !== question.allowed) wrong.push(`${text}: first packet`);
-      if ((second[i]!.verdict === Verdict.Forward) !== question.allowed) wrong.push(`${text}: ${question.allowed ? 'reply' : 'retransmission'}`);
-      if (!question.allowed && (engine.rule(first[i]!.rule)?.action !== 'drop' || second[i]!.rule !== first[i]!.rule)) wrong.push(`${text}: names no policy`);
+      if ((second[i]!.verdict === Verdict.Forward) !== question.allowed)
+        wrong.push(`${text}: ${question.allowed ? 'reply' : 'retransmission'}`);
+      if (!question.allowed && (engine.rule(first[i]!.rule)?.action !== 'drop' || second[i]!.rule !== first[i]!.rule))
+        wrong.push(`${text}: names no policy`);
     });
   }
   return wrong;
@@ -154,12 +176,15 @@ test('policy: every cyclonus and recipe row is judged as expected, 0 wrong', { s
 test('policy: every random scenario is judged as expected, 0 wrong', { skip }, async () => {
   const wrong: string[] = [];
   let rows = 0;
-  for (const scenario of load<(Scenario & { id: string; expected: Record<string, Record<string, string>> })[]>('random-1.json.gz')) {
+  for (const scenario of load<(Scenario & { id: string; expected: Record<string, Record<string, string>> })[]>(
+    'random-1.json.gz',
+  )) {
     const questions: Question[] = [];
     for (const [src, line] of Object.entries(scenario.expected)) {
       for (const [to, verdict] of Object.entries(line)) {
         const [, dst = '', protocol = '', port = ''] = /^(.*):(\w+)\/(\d+)$/.exec(to) ?? [];
-        if (src !== dst) questions.push({ src, dst, protocol, port: Number(port), allowed: verdict === '.' || verdict === 'allowed' });
+        if (src !== dst)
+          questions.push({ src, dst, protocol, port: Number(port), allowed: verdict === '.' || verdict === 'allowed' });
       }
     }
     rows += questions.length;

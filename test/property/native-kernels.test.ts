@@ -44,8 +44,23 @@ test(`native: parse fills the same columns as its reference, sound and mutated f
     native.parseRows(two, 0, one.count);
     if (Buffer.compare(one.block, two.block) === 0) continue;
     for (let row = 0; row < one.count; row++) {
-      for (const name of ['kind', 'flags', 'fault', 'protocol', 'hash', 'srcPort', 'dstPort', 'ipLength', 'l4Offset', 'payloadLength'] as const) {
-        assert.equal(two[name][row], one[name][row], `${name} of ${Buffer.from(one.data.subarray(one.offset[row]!, one.offset[row]! + one.length[row]!)).toString('hex')}`);
+      for (const name of [
+        'kind',
+        'flags',
+        'fault',
+        'protocol',
+        'hash',
+        'srcPort',
+        'dstPort',
+        'ipLength',
+        'l4Offset',
+        'payloadLength',
+      ] as const) {
+        assert.equal(
+          two[name][row],
+          one[name][row],
+          `${name} of ${Buffer.from(one.data.subarray(one.offset[row]!, one.offset[row]! + one.length[row]!)).toString('hex')}`,
+        );
       }
     }
     assert.fail('the column blocks differ');
@@ -70,7 +85,10 @@ test(`native: checksums of any length and place agree (seed ${seed})`, () => {
     const offset = rng.below(2000);
     const length = rng.below(2000);
     const initial = rng.below(0x40000);
-    assert.equal(native.internetChecksum(octets, offset, length, initial), internetChecksum(octets, offset, length, initial));
+    assert.equal(
+      native.internetChecksum(octets, offset, length, initial),
+      internetChecksum(octets, offset, length, initial),
+    );
     const [c, before, after] = [rng.below(65536), rng.below(65536), rng.below(65536)];
     assert.equal(native.updateChecksum16(c, before, after), updateChecksum16(c, before, after));
   }
@@ -79,10 +97,23 @@ test(`native: checksums of any length and place agree (seed ${seed})`, () => {
 test(`native: frames leave with the same octets, rewritten and encapsulated (seed ${seed})`, () => {
   const table = new RewriteTable();
   for (let port = 0; port < 6; port++) table.setPort(port, port % 2 === 0 ? [2, 0, 0, 0, 0, port] : null);
-  const tunnel = { sourceMac: [2, 0, 0, 0, 1, 1], destinationMac: null, port: 4789, vni: 77, ttl: 64, dontFragment: true };
+  const tunnel = {
+    sourceMac: [2, 0, 0, 0, 1, 1],
+    destinationMac: null,
+    port: 4789,
+    vni: 77,
+    ttl: 64,
+    dontFragment: true,
+  };
   table.setNode(1, { ...tunnel, family: 4, local: [0x0a000001], remote: [0x0a000002], udpChecksum: false });
   table.setNode(2, { ...tunnel, family: 4, local: [0x0a000001], remote: [0x0a000003], udpChecksum: true });
-  table.setNode(3, { ...tunnel, family: 6, local: [0xfd000000, 0, 0, 1], remote: [0xfd000000, 0, 0, 2], udpChecksum: true });
+  table.setNode(3, {
+    ...tunnel,
+    family: 6,
+    local: [0xfd000000, 0, 0, 1],
+    remote: [0xfd000000, 0, 0, 2],
+    udpChecksum: true,
+  });
   const batch = new PacketBatch();
   const rows = new Int32Array(BATCH_ROWS);
   const [sizes1, sizes2] = [new Uint32Array(BATCH_ROWS), new Uint32Array(BATCH_ROWS)];
@@ -103,7 +134,8 @@ test(`native: frames leave with the same octets, rewritten and encapsulated (see
     assert.equal(native.composeRows(batch, table.octets, rows, count, out2, 0, sizes2), size);
     assert.deepEqual(sizes2.subarray(0, count), sizes1.subarray(0, count));
     assert.equal(Buffer.compare(out1.subarray(0, size), out2.subarray(0, size)), 0);
-    if (size > 10) assert.equal(native.composeRows(batch, table.octets, rows, count, out2.subarray(0, size - 1), 0, sizes2), -1);
+    if (size > 10)
+      assert.equal(native.composeRows(batch, table.octets, rows, count, out2.subarray(0, size - 1), 0, sizes2), -1);
   }
 });
 
@@ -116,5 +148,8 @@ test('native: the addon refuses arguments of the wrong type, size or range', () 
   assert.throws(() => native.parseRows(batch, 4000, 200), /outside the batch/);
   assert.throws(() => native.internetChecksum(new Uint8Array(4), 2, 4), /outside the array/);
   assert.throws(() => native.tupleHash(new Uint32Array(4), 0, 4, 6, 1, 2), /outside the array/);
-  assert.throws(() => native.composeRows(batch, new Uint8Array(3), new Int32Array(1), 1, new Uint8Array(10), 0, new Uint32Array(1)), /too short/);
+  assert.throws(
+    () => native.composeRows(batch, new Uint8Array(3), new Int32Array(1), 1, new Uint8Array(10), 0, new Uint32Array(1)),
+    /too short/,
+  );
 });

@@ -78,7 +78,11 @@ export const pod = (name: string, ip: string, labels: Record<string, string> = {
   spec: { containers: [{ name: 'c' }] },
   status: { podIP: ip },
 });
-export const denyAll = (name: string, labels: Record<string, string>, type: 'Ingress' | 'Egress' = 'Ingress'): object => ({
+export const denyAll = (
+  name: string,
+  labels: Record<string, string>,
+  type: 'Ingress' | 'Egress' = 'Ingress',
+): object => ({
   apiVersion: 'networking.k8s.io/v1',
   kind: 'NetworkPolicy',
   metadata: { name, namespace: 'default' },

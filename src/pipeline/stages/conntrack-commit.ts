@@ -48,7 +48,15 @@ function makeConnection(batch: PacketBatch, shard: Shard, row: number): number {
   if (protocol === 6 && (batch.flags[row]! & (RowFlag.Transport | RowFlag.FragmentLater)) === RowFlag.Transport) {
     const { tcpFlags, tcpSeq, tcpAck, tcpWindow, payloadLength, wscale } = batch;
     trackTcp(
-      words, at, 0, tcpFlags[row]!, tcpSeq[row]!, tcpAck[row]!, tcpWindow[row]!, payloadLength[row]!, wscale[row]!,
+      words,
+      at,
+      0,
+      tcpFlags[row]!,
+      tcpSeq[row]!,
+      tcpAck[row]!,
+      tcpWindow[row]!,
+      payloadLength[row]!,
+      wscale[row]!,
       shard.settings.tcpLiberal,
     );
   } else if (protocol === 132) {
@@ -78,7 +86,8 @@ export function takeEntry(batch: PacketBatch, shard: Shard, row: number, status:
     const kept = Status.Used | Status.Record0 | Status.Record1 | Status.ListUnreplied | Status.ListClosing;
     words[at + E.status] = (words[at + E.status]! & kept) | status;
     words.fill(0, at + E.tcp, at + E.tcp + 2 * TCP_WORDS);
-    for (const d of [at + E.direction, at + E.direction + DIRECTION_WORDS]) words.fill(0, d + D.planPort, d + D.planPort + 4);
+    for (const d of [at + E.direction, at + E.direction + DIRECTION_WORDS])
+      words.fill(0, d + D.planPort, d + D.planPort + 4);
   } else {
     const full = shard.makeRoom(batch.inPort[row]!, low, high);
     if (full !== 0) return full === 1 ? -1 : -2;

@@ -86,7 +86,8 @@ function track(batch: PacketBatch, shard: Shard, row: number): void {
   const high = batch.timeNs[row * 2 + 1]!;
   const entry = found >> 1;
   const at = table.at(entry);
-  const gone = found >= 0 && expired(words, at, low, high) && shard.accounting.freeIfDone(entry, low, high, shard.removed);
+  const gone =
+    found >= 0 && expired(words, at, low, high) && shard.accounting.freeIfDone(entry, low, high, shard.removed);
   if (found < 0 || gone) {
     begin(batch, shard, row, 0);
     return;
@@ -120,8 +121,16 @@ function track(batch: PacketBatch, shard: Shard, row: number): void {
   if (tcp && sideState(status, 0) !== Side.None) {
     const { tcpFlags, tcpSeq, tcpAck, tcpWindow, payloadLength, wscale } = batch;
     const result = trackTcp(
-      words, at, direction, tcpFlags[row]!, tcpSeq[row]!, tcpAck[row]!, tcpWindow[row]!, payloadLength[row]!,
-      wscale[row]!, shard.settings.tcpLiberal,
+      words,
+      at,
+      direction,
+      tcpFlags[row]!,
+      tcpSeq[row]!,
+      tcpAck[row]!,
+      tcpWindow[row]!,
+      payloadLength[row]!,
+      wscale[row]!,
+      shard.settings.tcpLiberal,
     );
     if (result === Track.Invalid) {
       invalid(batch, shard, row);
@@ -134,7 +143,10 @@ function track(batch: PacketBatch, shard: Shard, row: number): void {
     if (result === Track.Closes) closes = Work.Closes;
     status = words[at + E.status]!;
     if ((status & Status.SeenReply) !== 0 || direction === 1) {
-      if ((sideState(status, 0) >= Side.FinSent || sideState(status, 1) >= Side.FinSent) && (status & Status.ListClosing) === 0) {
+      if (
+        (sideState(status, 0) >= Side.FinSent || sideState(status, 1) >= Side.FinSent) &&
+        (status & Status.ListClosing) === 0
+      ) {
         table.list(entry, 1);
         status = words[at + E.status]!;
       }
@@ -156,5 +168,6 @@ function track(batch: PacketBatch, shard: Shard, row: number): void {
   if (planHolds(table, shard.epochs, entry, direction) && applyPlan(table, entry, direction, batch, row)) return;
   const stale = !isFresh(table, shard.epochs, entry);
   const flood = direction === 0 && (status & Status.Flood) !== 0;
-  if (flood || (stale && shard.settings.existingConnections !== 'keep')) shard.work[row] = shard.work[row]! | Work.Evaluate;
+  if (flood || (stale && shard.settings.existingConnections !== 'keep'))
+    shard.work[row] = shard.work[row]! | Work.Evaluate;
 }

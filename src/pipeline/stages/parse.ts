@@ -10,9 +10,12 @@ export function process(batch: PacketBatch, shard: Shard): void {
     const row = live[i]!;
     // What is wrong with a tunnel's carrier is the Classifier's to say.
     if (fault[row] === 0 || isTunnelFault(fault[row]!)) continue;
-    if (!shard.metering || (kind[row] !== Kind.NonIp && (flags[row]! & RowFlag.Sound) === 0)) dropReason[row] = fault[row]!;
+    if (!shard.metering || (kind[row] !== Kind.NonIp && (flags[row]! & RowFlag.Sound) === 0))
+      dropReason[row] = fault[row]!;
   }
 }
 
 export const isTunnelFault = (fault: number): boolean =>
-  fault === DropReason.UnknownTunnelPeer || fault === DropReason.TunnelMalformed || fault === DropReason.TunnelCriticalOption;
+  fault === DropReason.UnknownTunnelPeer ||
+  fault === DropReason.TunnelMalformed ||
+  fault === DropReason.TunnelCriticalOption;

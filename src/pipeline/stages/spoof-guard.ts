@@ -13,7 +13,8 @@ import { flood } from './output.js';
 /** Antrea's MAC of everything behind the tunnel. */
 const TUNNEL_MAC = [0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
 const ARP_SIZE = 28;
-const NEIGHBOUR_SOLICITATION = 135, NEIGHBOUR_ADVERTISEMENT = 136;
+const NEIGHBOUR_SOLICITATION = 135,
+  NEIGHBOUR_ADVERTISEMENT = 136;
 
 export const name = 'SpoofGuard';
 export function process(batch: PacketBatch, shard: Shard): void {
@@ -27,7 +28,8 @@ export function process(batch: PacketBatch, shard: Shard): void {
     const fromPod = shard.forwarding.portKind[inPort[row]!] === PortKind.Pod;
     if ((flags[row]! & RowFlag.Arp) !== 0) arp(batch, shard, row, fromPod);
     else if (fromPod && !bearsOwnAddress(batch, shard, row)) batch.dropReason[row] = DropReason.Spoofed;
-    else if (kind[row] === Kind.Ip6 && (flags[row]! & RowFlag.NeighbourDiscovery) !== 0) neighbour(batch, shard, row, fromPod);
+    else if (kind[row] === Kind.Ip6 && (flags[row]! & RowFlag.NeighbourDiscovery) !== 0)
+      neighbour(batch, shard, row, fromPod);
   }
 }
 
@@ -56,7 +58,8 @@ function bearsOwnAddress(batch: PacketBatch, shard: Shard, row: number): boolean
   // :: and fe80::/10 are what Neighbour Discovery and MLD speak with.
   if (family !== 6 || (batch.flags[row]! & RowFlag.NeighbourDiscovery) === 0) return false;
   const first = address[row * 8]!;
-  const unspecified = first === 0 && address[row * 8 + 1] === 0 && address[row * 8 + 2] === 0 && address[row * 8 + 3] === 0;
+  const unspecified =
+    first === 0 && address[row * 8 + 1] === 0 && address[row * 8 + 2] === 0 && address[row * 8 + 3] === 0;
   return unspecified || first >>> 22 === 0xfe80 >>> 6;
 }
 

@@ -10,6 +10,7 @@ export function process(batch: PacketBatch, shard: Shard): void {
   for (let i = 0; i < liveCount; i++) {
     const row = live[i]!;
     const port = outPort[row]!;
-    if (port !== Port.Flood && shard.forwarding.portMac.has(port)) rewrite[row] = rewrite[row]! | Rewrite.DestinationMac;
+    if (port !== Port.Flood && shard.forwarding.portMac.has(port))
+      rewrite[row] = rewrite[row]! | Rewrite.DestinationMac;
   }
 }

@@ -6,7 +6,8 @@ import { counterIndex } from '../../../src/metrics/shared-counters.js';
 import { denyAll, pod, TestEngine } from '../engine-run.js';
 import { carriedPacket, icmp4, tcp4, udp4 } from '../frames.js';
 
-const A = '10.0.0.1', B = '10.0.0.2';
+const A = '10.0.0.1',
+  B = '10.0.0.2';
 const PODS = [pod('a', A, { app: 'a' }), pod('b', B, { app: 'b' })];
 const [PORT_A, PORT_B] = [3, 4];
 const out = { src: A, dst: B, sport: 1234, dport: 80 };
@@ -25,7 +26,10 @@ test('conntrack: ct is new until a reply was seen, then established; replies say
   assert.deepEqual((await e.one(PORT_A, tcp4({ ...out, flags: 'S', seq: 1000 }))).ct, ['new', 'tracked']);
   const reply = await e.one(PORT_B, tcp4({ ...back, flags: 'SA', seq: 5000, ack: 1001 }));
   assert.deepEqual([reply.ct, reply.rule, reply.outPort], [['established', 'reply', 'tracked'], 0, PORT_A]);
-  assert.deepEqual((await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }))).ct, ['established', 'tracked']);
+  assert.deepEqual((await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }))).ct, [
+    'established',
+    'tracked',
+  ]);
 });
 
 test('conntrack: all packets of a connection may come in one batch, in order', async (t) => {
@@ -39,9 +43,15 @@ test('conntrack: all packets of a connection may come in one batch, in order', a
     { inPort: PORT_B, frame: tcp4({ ...back, flags: 'FA', seq: 5001, ack: 1002 }) },
     { inPort: PORT_A, frame: tcp4({ ...out, flags: 'A', seq: 1002, ack: 5002 }) },
   );
-  assert.deepEqual(rows.map(({ verdict }) => verdict), new Array(6).fill('forward'));
+  assert.deepEqual(
+    rows.map(({ verdict }) => verdict),
+    new Array(6).fill('forward'),
+  );
   await e.engine.finish();
-  assert.deepEqual(e.records.map(({ packets, endReason }) => [Number(packets), endReason]).sort(), [[2, EndReason.End], [4, EndReason.End]]);
+  assert.deepEqual(e.records.map(({ packets, endReason }) => [Number(packets), endReason]).sort(), [
+    [2, EndReason.End],
+    [4, EndReason.End],
+  ]);
 });
 
 test('conntrack: a SYN+ACK without a SYN is conntrack-invalid; with tcpLoose false so is an ACK', async (t) => {
@@ -49,7 +59,10 @@ test('conntrack: a SYN+ACK without a SYN is conntrack-invalid; with tcpLoose fal
     const e = await TestEngine.start({ conntrack: { tcpLoose } }, PODS);
     t.after(() => e.close());
     assert.equal((await e.one(PORT_A, tcp4({ ...out, flags: 'SA', seq: 1 }))).reason, 'conntrack-invalid');
-    assert.equal((await e.one(PORT_A, tcp4({ ...out, sport: 2, flags: 'A', seq: 1 }))).reason, tcpLoose ? 'none' : 'conntrack-invalid');
+    assert.equal(
+      (await e.one(PORT_A, tcp4({ ...out, sport: 2, flags: 'A', seq: 1 }))).reason,
+      tcpLoose ? 'none' : 'conntrack-invalid',
+    );
   }
 });
 
@@ -72,7 +85,7 @@ test('conntrack: an echo reply without its request is invalid; another identifie
   assert.equal((await e.one(PORT_B, icmp4({ src: B, dst: A, type: 0, id: 8 } as never))).reason, 'conntrack-invalid');
 });
 
-test('conntrack: timeouts are those that are set, on the packets\' clock', async (t) => {
+test("conntrack: timeouts are those that are set, on the packets' clock", async (t) => {
   const e = await TestEngine.start({ conntrack: { timeouts: { udp_first: 5, udpMultiple: 20 } } }, PODS);
   t.after(() => e.close());
   const ask = () => e.one(PORT_A, udp4(out));
@@ -92,13 +105,22 @@ test('conntrack: a table full of established connections refuses new ones: connt
   for (let i = 0; i < 4; i++) {
     const ports = { sport: 2000 + i, dport: 53 };
     const from = i < 2 ? A : B;
-    assert.equal((await e.one(i < 2 ? PORT_A : PORT_B, udp4({ src: from, dst: '10.0.0.3', ...ports }))).verdict, 'forward');
-    assert.equal((await e.one(5, udp4({ src: '10.0.0.3', dst: from, sport: 53, dport: ports.sport }))).ct[0], 'established');
+    assert.equal(
+      (await e.one(i < 2 ? PORT_A : PORT_B, udp4({ src: from, dst: '10.0.0.3', ...ports }))).verdict,
+      'forward',
+    );
+    assert.equal(
+      (await e.one(5, udp4({ src: '10.0.0.3', dst: from, sport: 53, dport: ports.sport }))).ct[0],
+      'established',
+    );
   }
   const refused = await e.one(PORT_A, udp4({ src: A, dst: '10.0.0.3', sport: 9, dport: 53 }));
   assert.deepEqual([refused.verdict, refused.reason], ['drop', 'conntrack-full']);
   await e.engine.finish();
-  assert.ok(e.records.some(({ srcPort, endReason }) => srcPort === 9 && endReason === EndReason.Resources), 'it has a record of its own');
+  assert.ok(
+    e.records.some(({ srcPort, endReason }) => srcPort === 9 && endReason === EndReason.Resources),
+    'it has a record of its own',
+  );
 });
 
 test('conntrack: eviction order: unreplied connections give way to new ones from another pod', async (t) => {
@@ -107,7 +129,8 @@ test('conntrack: eviction order: unreplied connections give way to new ones from
   await open(e);
   for (let i = 0; i < 5; i++) assert.equal((await e.one(PORT_A, udp4({ ...out, sport: 2000 + i }))).verdict, 'forward');
   assert.equal((await e.one(PORT_A, udp4({ ...out, sport: 3000 }))).reason, 'endpoint-limit');
-  for (let i = 0; i < 4; i++) assert.equal((await e.one(PORT_B, udp4({ ...back, dport: 4000 + i }))).verdict, 'forward', `other pod's flow ${i}`);
+  for (let i = 0; i < 4; i++)
+    assert.equal((await e.one(PORT_B, udp4({ ...back, dport: 4000 + i }))).verdict, 'forward', `other pod's flow ${i}`);
   const evicted = e.engine.counters().reduce((sum, block) => sum + block.read(counterIndex.evicted(0)), 0n);
   assert.ok(evicted > 0n);
   assert.equal((await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }))).ct[0], 'established');
@@ -122,16 +145,27 @@ for (const mode of ['recheck', 'keep', 'reset'] as const) {
     const forth = await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }));
     if (mode === 'keep') {
       assert.equal(forth.verdict, 'forward');
-      assert.equal((await e.one(PORT_A, tcp4({ ...out, sport: 9, flags: 'S', seq: 1 }))).reason, 'ingress-default-deny', 'new ones are judged');
+      assert.equal(
+        (await e.one(PORT_A, tcp4({ ...out, sport: 9, flags: 'S', seq: 1 }))).reason,
+        'ingress-default-deny',
+        'new ones are judged',
+      );
       return;
     }
-    assert.deepEqual([forth.verdict, forth.reason, forth.stage], [mode === 'reset' ? 'reject' : 'drop', 'ingress-default-deny', 'IngressSecurity']);
+    assert.deepEqual(
+      [forth.verdict, forth.reason, forth.stage],
+      [mode === 'reset' ? 'reject' : 'drop', 'ingress-default-deny', 'IngressSecurity'],
+    );
     assert.equal(e.engine.rule(forth.rule)?.policy, 'deny');
     assert.equal(e.emitted.length, mode === 'reset' ? 1 : 0);
     const reply = await e.one(PORT_B, tcp4({ ...back, flags: 'A', seq: 5001, ack: 1001 }));
     assert.equal(reply.reason, 'ingress-default-deny', 'the other direction is cut too');
     await e.engine.delete('NetworkPolicy', 'default', 'deny');
-    assert.equal((await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }))).verdict, 'forward', 'admitted again');
+    assert.equal(
+      (await e.one(PORT_A, tcp4({ ...out, flags: 'A', seq: 1001, ack: 5001 }))).verdict,
+      'forward',
+      'admitted again',
+    );
   });
 }
 
@@ -160,14 +194,25 @@ test('policy: a denied connection stays denied at the same rule, in a record of 
   assert.deepEqual(second, first);
   assert.deepEqual([first.reason, first.stage, first.outPort], ['egress-default-deny', 'EgressSecurity', 65533]);
   await e.engine.finish();
-  assert.deepEqual(e.records.map(({ packets, outPort, egressRule }) => [Number(packets), outPort, egressRule]), [[2, 65533, first.rule]]);
+  assert.deepEqual(
+    e.records.map(({ packets, outPort, egressRule }) => [Number(packets), outPort, egressRule]),
+    [[2, 65533, first.rule]],
+  );
 });
 
 test('policy: an apply is atomic: a wrong object changes nothing', async (t) => {
   const e = await TestEngine.start({}, PODS);
   t.after(() => e.close());
-  const wrong = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata: { name: 'x' }, spec: { podSelector: {}, ingress: [{ ports: [{ port: 900, endPort: 800 }] }] } };
-  await assert.rejects(e.engine.apply(JSON.stringify([denyAll('deny', { app: 'b' }), wrong]), { origin: 'm.json' }), /m\.json:\d+: NetworkPolicy default\/x: .*900-800 is empty/);
+  const wrong = {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name: 'x' },
+    spec: { podSelector: {}, ingress: [{ ports: [{ port: 900, endPort: 800 }] }] },
+  };
+  await assert.rejects(
+    e.engine.apply(JSON.stringify([denyAll('deny', { app: 'b' }), wrong]), { origin: 'm.json' }),
+    /m\.json:\d+: NetworkPolicy default\/x: .*900-800 is empty/,
+  );
   assert.equal((await e.one(PORT_A, udp4(out))).verdict, 'forward');
   assert.equal(e.engine.policies().length, 0);
 });
@@ -183,8 +228,16 @@ test('records: idle and active timeouts end at the exact nanosecond, the packet 
   await e.engine.finish();
   const seconds = (ns: bigint) => Number(ns - start) / 1e9;
   assert.deepEqual(
-    e.records.map(({ packets, startNs, exportNs, endReason }) => [Number(packets), seconds(startNs), seconds(exportNs), endReason]),
-    [[2, 0, 19.999999999, EndReason.Idle], [3, 19.999999999, 37.999999999, EndReason.Forced]],
+    e.records.map(({ packets, startNs, exportNs, endReason }) => [
+      Number(packets),
+      seconds(startNs),
+      seconds(exportNs),
+      endReason,
+    ]),
+    [
+      [2, 0, 19.999999999, EndReason.Idle],
+      [3, 19.999999999, 37.999999999, EndReason.Forced],
+    ],
   );
 });
 
@@ -196,5 +249,9 @@ test('spoof guard: a pod speaks with its own addresses only; a spoofed packet ha
   assert.deepEqual([spoofed.reason, spoofed.stage, spoofed.ct], ['spoofed', 'SpoofGuard', []]);
   assert.equal((await e.one(77, udp4(out))).reason, 'unknown-port');
   await e.engine.finish();
-  assert.deepEqual(e.records.map(({ inPort, packets }) => [inPort, Number(packets)]).sort(), [[3, 1], [4, 1], [77, 1]]);
+  assert.deepEqual(e.records.map(({ inPort, packets }) => [inPort, Number(packets)]).sort(), [
+    [3, 1],
+    [4, 1],
+    [77, 1],
+  ]);
 });

@@ -5,11 +5,21 @@ import { E, ENTRY_WORDS, Status } from '../../../src/conntrack/entry.js';
 import { mayBegin, tcpStateName, tcpTimeout, Track, trackTcp } from '../../../src/conntrack/tcp-state.js';
 import { Timeout } from '../../../src/conntrack/timeouts.js';
 
-const FIN = 1, SYN = 2, RST = 4, ACK = 16;
+const FIN = 1,
+  SYN = 2,
+  RST = 4,
+  ACK = 16;
 
 class Connection {
   readonly words = new Uint32Array(ENTRY_WORDS);
-  send(side: 0 | 1, flags: number, seq: number, ack = 0, length = 0, { window = 1000, wscale = 0xff, liberal = false } = {}): number {
+  send(
+    side: 0 | 1,
+    flags: number,
+    seq: number,
+    ack = 0,
+    length = 0,
+    { window = 1000, wscale = 0xff, liberal = false } = {},
+  ): number {
     return trackTcp(this.words, 0, side, flags, seq >>> 0, ack >>> 0, window, length, wscale, liberal);
   }
   get state(): string {
