@@ -24,7 +24,7 @@ import { decapsulateTunnelRows } from '../pipeline/decapsulate.js';
 import { SeineError } from '../errors.js';
 import type { Dispatcher, SubmitOptions } from './engine-view.js';
 import type { Fabric } from './fabric.js';
-import { ringOffset } from './fabric.js';
+import { incarnationsOf, ringOffset } from './fabric.js';
 import { Doorbell, Ring } from './ring.js';
 
 export const Message = { Judge: 1, Account: 2, Failed: 3 } as const;
@@ -44,8 +44,8 @@ interface Flight {
   pending: number;
   accounting: 'none' | 'running' | 'done';
   error: Error | null;
-  /** Slices still out, one bit a shard (two phases). */
-  out: Set<number>;
+  /** Slices still out: shard → its incarnation when the slice was sent. */
+  out: Map<number, number>;
   done: (error: Error | null) => void;
 }
 
@@ -61,6 +61,7 @@ export class ThreadDispatcher implements Dispatcher {
   private readonly fragments: FragmentTable;
   readonly counters: SharedCounters;
   private readonly message = new Int32Array(4);
+  private readonly incarnations: Int32Array;
   private clockLow = 0;
   private clockHigh = 0;
   private readonly stable = new Uint32Array(2);
@@ -82,6 +83,7 @@ export class ThreadDispatcher implements Dispatcher {
       this.fromShard.push(new Ring(fabric.rings, ringOffset(fabric, participant, shard, true)));
       this.bells.push(new Doorbell(bells, shard + 1));
     }
+    this.incarnations = incarnationsOf(fabric);
     this.fragments = new FragmentTable(fabric.fragments);
     this.counters = new SharedCounters(fabric.counters[participant]!);
   }
@@ -137,7 +139,7 @@ export class ThreadDispatcher implements Dispatcher {
       pending: 0,
       accounting: 'none',
       error: null,
-      out: new Set(),
+      out: new Map(),
       done,
     };
     this.flights.set(index, flight);
@@ -212,8 +214,9 @@ export class ThreadDispatcher implements Dispatcher {
         this.returned(flight);
         continue;
       }
-      flight.out.add(shard);
-      this.toShard[shard]!.push(kind, flight.index, this.stable[0]! | 0, this.stable[1]! | 0);
+      const incarnation = Atomics.load(this.incarnations, shard);
+      flight.out.set(shard, incarnation);
+      this.toShard[shard]!.push(kind | (incarnation << 8), flight.index, this.stable[0]! | 0, this.stable[1]! | 0);
       this.bells[shard]!.ring();
     }
   }
@@ -227,8 +230,10 @@ export class ThreadDispatcher implements Dispatcher {
     for (let shard = 0; shard < this.fromShard.length; shard++) {
       while (this.fromShard[shard]!.pop(this.message)) {
         const flight = this.flights.get(this.message[1]!);
-        if (flight === undefined || !flight.out.delete(shard)) continue; // its worker was given up meanwhile
-        if (this.message[0] === Message.Failed) flight.error = lost(shard);
+        // What a lost worker sent back late is of a batch that was given up.
+        if (flight === undefined || flight.out.get(shard) !== this.message[0]! >>> 8) continue;
+        flight.out.delete(shard);
+        if ((this.message[0]! & 0xff) === Message.Failed) flight.error = lost(shard);
         this.returned(flight);
       }
     }
@@ -237,8 +242,12 @@ export class ThreadDispatcher implements Dispatcher {
 
   /** The worker of a shard is gone: what it had in hand is answered with an error. */
   shardLost(shard: number): void {
+    const incarnation = Atomics.load(this.incarnations, shard);
     for (const flight of this.order) {
-      if (!flight.out.delete(shard)) continue;
+      // What was sent since then is the next worker's.
+      const sent = flight.out.get(shard);
+      if (sent === undefined || sent === incarnation) continue;
+      flight.out.delete(shard);
       flight.error = lost(shard);
       this.returned(flight);
     }

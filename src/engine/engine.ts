@@ -45,7 +45,7 @@ import type {
   RuleInfo,
   WorkerInfo,
 } from './engine-view.js';
-import { type Fabric, makeFabric } from './fabric.js';
+import { type Fabric, incarnationsOf, makeFabric } from './fabric.js';
 import { Doorbell } from './ring.js';
 
 export interface EngineOptions {
@@ -206,6 +206,7 @@ export class Engine implements EngineView {
     this.onWarning(
       `worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`,
     );
+    Atomics.add(incarnationsOf(this.fabric), shard, 1);
     this.own.shardLost(shard);
     this.slots.forEach((other, index) => {
       if (index !== shard) this.post(index, { type: 'lost', shard });
@@ -254,6 +255,9 @@ export class Engine implements EngineView {
         break;
       case 'finished':
         slot.awaiting.get('finish')?.();
+        break;
+      case 'failed':
+        this.onWarning(`worker ${shard}: ${message.message}`);
         break;
       case 'stopped':
         slot.awaiting.get('stop')?.();

@@ -19,7 +19,7 @@ export interface Fabric {
   batches: BatchMemory[][];
   /** Rings to shards and back: see ringOffset. */
   rings: SharedArrayBuffer;
-  /** One word a participant (doorbell), then one a shard (how often its worker was lost). */
+  /** One word a participant (doorbell), then one a shard (its incarnation: how often its worker was lost). */
   bells: SharedArrayBuffer;
   tables: TableMemory[];
   counters: CounterMemory[];
@@ -49,3 +49,10 @@ export function makeFabric(shards: number, connectionsMax: number): Fabric {
 /** Octet offset of the ring from `participant` to `shard` (back = false), or from the shard back to it. */
 export const ringOffset = (fabric: Fabric, participant: number, shard: number, back: boolean): number =>
   ((participant * fabric.shards + shard) * 2 + (back ? 1 : 0)) * RING_SIZE;
+
+/**
+ * How often each shard's worker was lost. A message names the incarnation that it is for: what a lost worker left in its
+ * rings is not judged by the next one, as its batches were answered with an error.
+ */
+export const incarnationsOf = (fabric: Fabric): Int32Array =>
+  new Int32Array(fabric.bells, (fabric.shards + 1) * 4, fabric.shards);

@@ -7,7 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { PacketBatch, SHARDS_MAX } from '../batch/packet-batch.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
 import { ThreadDispatcher, Message } from '../engine/dispatcher.js';
-import { type Fabric, ringOffset } from '../engine/fabric.js';
+import { type Fabric, incarnationsOf, ringOffset } from '../engine/fabric.js';
 import { Doorbell, Ring } from '../engine/ring.js';
 import { runShard } from '../pipeline/pipeline.js';
 import { countLoose } from '../pipeline/settle.js';
@@ -33,6 +33,7 @@ export type FromWorker =
   | { type: 'records'; words: Uint32Array; low: number; high: number }
   | { type: 'finished' }
   | { type: 'clients'; count: number }
+  | { type: 'failed'; message: string }
   | { type: 'stopped' };
 
 /** What the thread that owns a client's descriptor gives to its connection. */
@@ -112,11 +113,14 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   const bells = new Int32Array(fabric.bells);
   const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
   const message = new Int32Array(4);
+  const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
   let failure: Error | null = null;
   const pump = () => {
     for (let owner = 0; owner < incoming.length; owner++) {
       while (incoming[owner]!.pop(message)) {
-        const [kind, index, low, high] = message as unknown as [number, number, number, number];
+        const [mark, index, low, high] = message as unknown as [number, number, number, number];
+        if (mark >>> 8 !== incarnation) continue; // sent to a worker that was lost, and answered with an error
+        const kind = mark & 0xff;
         const batch = others[owner]![index]!;
         const phase = kind === Message.Judge ? 0 : SHARDS_MAX * 2;
         const start = batch.sliceBounds[phase + settings.shard * 2]!;
@@ -128,13 +132,13 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
             shard.counters.count('rowsFromPeers', count);
           } else account(batch, rows, count);
         } catch (error) {
-          back[owner]!.push(Message.Failed, index, 0, 0);
+          back[owner]!.push(Message.Failed | (incarnation << 8), index, 0, 0);
           bellOf[owner]!.ring();
           failure = error as Error;
           throw error;
         }
         for (let i = 0; i < count; i++) batch.owner[rows[i]!] = owner;
-        back[owner]!.push(kind, index, 0, 0);
+        back[owner]!.push(mark, index, 0, 0);
         bellOf[owner]!.ring();
       }
     }
@@ -196,6 +200,11 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   post({ type: 'ready', threadId });
   try {
     await Promise.race([stopped, listening.then(() => stopped)]);
+  } catch (error) {
+    // Clients and timers of this thread must not outlive its shard: the thread ends, and the engine runs another.
+    post({ type: 'failed', message: (error as Error).message });
+    setImmediate(() => process.exit(1));
+    await new Promise(() => {});
   } finally {
     clearInterval(timer);
     if (failure === null) {

@@ -89,7 +89,10 @@ test('framing: a message split at every offset is one message', async () => {
     raw.socket.write(octets.subarray(split));
   }
   await raw.until(() => raw.messages.length === id + 1);
-  assert.deepEqual(raw.messages.slice(1).map(({ batchId }) => Number(batchId)), Array.from({ length: id }, (_, i) => i + 1));
+  assert.deepEqual(
+    raw.messages.slice(1).map(({ batchId }) => Number(batchId)),
+    Array.from({ length: id }, (_, i) => i + 1),
+  );
   raw.socket.destroy();
 });
 
@@ -98,7 +101,15 @@ test('framing: answers and refusals come in the order of the requests', async ()
   const bad = encodeBatch(2, { data: frame, length: Uint32Array.of(frame.length + 1), inPort: 3 });
   raw.socket.write(Buffer.concat([good(1), bad, good(3), good(4)]));
   await raw.until(() => raw.messages.length === 5);
-  assert.deepEqual(raw.messages.slice(1).map(({ type, batchId }) => [type, Number(batchId)]), [['verdicts', 1], ['error', 2], ['verdicts', 3], ['verdicts', 4]]);
+  assert.deepEqual(
+    raw.messages.slice(1).map(({ type, batchId }) => [type, Number(batchId)]),
+    [
+      ['verdicts', 1],
+      ['error', 2],
+      ['verdicts', 3],
+      ['verdicts', 4],
+    ],
+  );
   raw.socket.destroy();
 });
 
@@ -109,7 +120,10 @@ test('framing: a frame above 5 MiB is an error, then that connection ends; other
   head.writeUInt32LE(5 * 1024 * 1024 + 1);
   raw.socket.write(head);
   await raw.until(() => raw.closed);
-  assert.deepEqual([raw.messages[1]?.type, raw.messages[1]?.batchId, raw.messages[1]?.code], ['error', null, 'SEINE_ERR_MESSAGE_LIMIT']);
+  assert.deepEqual(
+    [raw.messages[1]?.type, raw.messages[1]?.batchId, raw.messages[1]?.code],
+    ['error', null, 'SEINE_ERR_MESSAGE_LIMIT'],
+  );
   assert.equal((await other.process({ data: frame, length: Uint32Array.of(frame.length), inPort: 3 })).verdict[0], 1);
   await other.close();
 });
@@ -118,7 +132,10 @@ test('framing: what a client sent before it shut its side is answered', async ()
   const raw = await Raw.open();
   raw.socket.end(Buffer.concat([good(1), good(2), good(3).subarray(0, 20)]));
   await raw.until(() => raw.closed);
-  assert.deepEqual(raw.messages.slice(1).map(({ batchId }) => Number(batchId)), [1, 2]);
+  assert.deepEqual(
+    raw.messages.slice(1).map(({ batchId }) => Number(batchId)),
+    [1, 2],
+  );
 });
 
 test(`framing: ${ROUNDS} mutated messages: each is answered or refused, none costs a worker`, async (t) => {
@@ -129,7 +146,11 @@ test(`framing: ${ROUNDS} mutated messages: each is answered or refused, none cos
   let expected = 1;
   for (let round = 0; round < ROUNDS; round++) {
     const frames = Array.from({ length: 1 + rng.below(4) }, () => randomFrame(rng));
-    const body = encodeBatch(round, { data: Buffer.concat(frames), length: Uint32Array.from(frames, ({ length }) => length), inPort: 3 }).subarray(4);
+    const body = encodeBatch(round, {
+      data: Buffer.concat(frames),
+      length: Uint32Array.from(frames, ({ length }) => length),
+      inPort: 3,
+    }).subarray(4);
     const mutated = rng.below(6) === 0 ? body : mutateOctets(rng, body);
     const head = Buffer.alloc(4);
     head.writeUInt32LE(mutated.length);
