@@ -33,14 +33,15 @@ export function connectionKey(batch: PacketBatch, row: number, out: ConnectionKe
   out.hash = batch.hash[row]!;
   out.key = (protocol | (batch.kind[row]! << 8) | (batch.vlan[row]! << 16)) >>> 0;
   out.discriminator = 0;
-  if (protocol === ICMP || protocol === ICMP6) {
+  const unresolved = (batch.flags[row]! & (RowFlag.FragmentLater | RowFlag.Transport)) === RowFlag.FragmentLater;
+  if ((protocol === ICMP || protocol === ICMP6) && !unresolved) {
     const type = batch.dstPort[row]! >>> 8;
     out.discriminator = batch.icmpId[row]!;
     const six = protocol === ICMP6;
     const request = six ? (type === 128 ? 128 : type === 129 ? 128 : -1) : (REQUEST_OF.get(type) ?? type);
     const isReply = request !== type;
     const known = six ? request === 128 : request === 8 || request === 13 || request === 15 || request === 17;
-    out.ways = !known || (batch.flags[row]! & RowFlag.FragmentLater) !== 0 ? 0 : isReply ? 2 : 1;
+    out.ways = !known ? 0 : isReply ? 2 : 1;
     // The request's type stands as destination port; a reply looks for it turned round.
     out.ports = isReply ? request << 8 : ((request << 8) << 16) >>> 0;
     return;

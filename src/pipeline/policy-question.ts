@@ -38,8 +38,8 @@ export function ruleOf(batch: PacketBatch, shard: Shard, row: number, direction:
   const src = row * 8 + (back ? 4 : 0);
   const dst = row * 8 + (back ? 0 : 4);
   const protocol = batch.protocol[row]!;
-  const later =
-    (batch.flags[row]! & RowFlag.FragmentLater) !== 0 && batch.srcPort[row] === 0 && batch.dstPort[row] === 0;
+  // A later fragment whose first was not seen.
+  const later = (batch.flags[row]! & (RowFlag.FragmentLater | RowFlag.Transport)) === RowFlag.FragmentLater;
   const hasPorts = (protocol === TCP || protocol === UDP || protocol === SCTP) && !later;
   const dstPort = hasPorts ? (back ? batch.srcPort[row]! : batch.dstPort[row]!) : -1;
   const { address } = batch;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { EndReason } from '../../../src/flow/flow-record.js';
 import { counterIndex } from '../../../src/metrics/shared-counters.js';
 import { denyAll, pod, TestEngine } from '../engine-run.js';
-import { carriedPacket, icmp4, tcp4, udp4 } from '../frames.js';
+import { carriedPacket, fragments4, icmp4, tcp4, udp4 } from '../frames.js';
 
 const A = '10.0.0.1',
   B = '10.0.0.2';
@@ -254,4 +254,28 @@ test('spoof guard: a pod speaks with its own addresses only; a spoofed packet ha
     [4, 1],
     [77, 1],
   ]);
+});
+
+test('fragments: later ones go with their first, TCP, UDP and ICMP alike; one that comes first is judged without ports', async (t) => {
+  const port53 = {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name: 'p', namespace: 'default' },
+    spec: { podSelector: { matchLabels: { app: 'b' } }, ingress: [{ ports: [{ protocol: 'UDP', port: 53 }] }] },
+  };
+  const e = await TestEngine.start({}, [...PODS, port53]);
+  t.after(() => e.close());
+  const payload = new Uint8Array(3000);
+  const [first, ...later] = fragments4(udp4({ ...out, dport: 53, payload, id: 77 } as never), 1480);
+  assert.equal((await e.one(PORT_A, first!)).verdict, 'forward');
+  for (const fragment of later) assert.equal((await e.one(PORT_A, fragment)).verdict, 'forward');
+  const orphan = fragments4(udp4({ ...out, dport: 53, payload, id: 78 } as never), 1480)[1]!;
+  assert.equal((await e.one(PORT_A, orphan)).reason, 'ingress-default-deny', 'rules with ports do not match it');
+  for (const fragment of fragments4(icmp4({ src: B, dst: A, type: 8, payload } as never), 1480)) {
+    assert.equal((await e.one(PORT_B, fragment)).verdict, 'forward', 'a large ping');
+  }
+  await e.engine.finish();
+  const udp = e.records.filter(({ protocol, dstPort }) => protocol === 17 && dstPort === 53);
+  assert.equal(udp.length, 1);
+  assert.equal(Number(udp[0]!.packets), later.length + 1, 'all in one record');
 });
