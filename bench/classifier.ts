@@ -72,7 +72,7 @@ export const classifier: RowGroup = {
       const started = process.hrtime.bigint();
       const compiled = compilePolicies({ objects, endpoints, registry: new RuleRegistry() });
       return {
-        classifier: new Classifier(compiled),
+        classifier: new Classifier(compiled.tables),
         compileMs: Number(process.hrtime.bigint() - started) / 1e6,
         endpoints,
         objects,

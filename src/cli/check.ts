@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { assignPorts } from '../objects/ports.js';
 import { compileForwarding } from '../pipeline/forwarding.js';
 import { VXLAN_PORT } from '../pipeline/decapsulate.js';
-import { compilePolicies } from '../policy/compile.js';
+import { compilePolicies, isolatingRules } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
 import { collect, loadGiven, tellWarnings } from './load-objects.js';
 import { parseFormat, table, toJson, toYaml } from './output.js';
@@ -29,8 +29,8 @@ export function register(program: Command): void {
           port,
           pod: `${pod.namespace}/${pod.name}`,
           ips: pod.ips,
-          ingress: isolation(compiled.sets[0].get(compiled.endpoints.get(port)!)),
-          egress: isolation(compiled.sets[1].get(compiled.endpoints.get(port)!)),
+          ingress: isolation(isolatingRules(compiled.tables, 0, port)),
+          egress: isolation(isolatingRules(compiled.tables, 1, port)),
         }))
         .sort((a, b) => a.port - b.port);
       const policies = compiled.policies.map((policy) => ({
@@ -65,5 +65,5 @@ export function register(program: Command): void {
     });
 }
 
-const isolation = (set: { rules: unknown[] } | undefined): string =>
-  set === undefined ? 'open' : `isolated, ${set.rules.length} rule${set.rules.length === 1 ? '' : 's'}`;
+const isolation = (rules: number | null): string =>
+  rules === null ? 'open' : `isolated, ${rules} rule${rules === 1 ? '' : 's'}`;

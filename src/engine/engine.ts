@@ -297,7 +297,7 @@ export class Engine implements EngineView {
   // --- objects ---
 
   private currentGeneration(): Generation {
-    return { generation: this.generation, policy: this.compiled, forwarding: this.forwardingData };
+    return { generation: this.generation, policy: this.compiled.tables, forwarding: this.forwardingData };
   }
 
   private compile(objects: ClusterObjects, table: PortTable): void {

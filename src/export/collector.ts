@@ -69,7 +69,7 @@ export class Collector<T extends QueuedDatagram> {
   #socket: Socket | null = null;
   #address: string | null = null;
   #local = false;
-  /** Why datagrams are lost for now; null = they are sent, or wait for the socket. */
+  /** Why datagrams are lost at the moment; null = they are sent, or wait for the socket. */
   #broken: CollectorLoss | null = null;
   #inFlight = 0;
   #credit = BURST;

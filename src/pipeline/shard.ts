@@ -13,7 +13,7 @@ import { timeoutsNs, type TimeoutName } from '../conntrack/timeouts.js';
 import { EndReason } from '../flow/flow-record.js';
 import { counterIndex, type CounterMemory, SharedCounters } from '../metrics/shared-counters.js';
 import { Classifier } from '../policy/classifier.js';
-import type { CompiledPolicy } from '../policy/compile.js';
+import type { PolicyTables } from '../policy/compile.js';
 import { Emitter } from './emitter.js';
 import { Forwarding, type ForwardingData, PortKind } from './forwarding.js';
 
@@ -54,7 +54,7 @@ export interface ShardSettings {
 /** What is swapped when objects change. */
 export interface Generation {
   generation: number;
-  policy: CompiledPolicy;
+  policy: PolicyTables;
   forwarding: ForwardingData;
 }
 

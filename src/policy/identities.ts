@@ -2,7 +2,7 @@
  * Identities: pods that no policy can tell apart, because namespace, named ports in use and the labels that some selector asks
  * for are the same. Labels that none asks for (a StatefulSet's pod name, a template's hash) make no identity of their own.
  */
-import type { ClusterObjects, Labels, LabelSelector, NamedPort, NetworkPolicyPort, Pod } from '../objects/model.js';
+import type { Labels, LabelSelector, NamedPort, NetworkPolicy, NetworkPolicyPort, Pod } from '../objects/model.js';
 import { Digest } from './digest.js';
 import { matches } from './selectors.js';
 
@@ -14,15 +14,12 @@ export interface Identity {
   labels: Labels;
   /** Index in Identities.namedPorts. */
   namedPorts: number;
-  /** Of what makes the identity, and of its pods' addresses. */
-  digest: Digest;
+  /** Of its pods' addresses: whom a selector finds is told by the addresses alone, however finely labels part them. */
+  addresses: Digest;
 }
 
 /** The label keys and port names that some policy asks for. */
-export function usedBy(policies: Iterable<ClusterObjects['networkPolicies'] extends ReadonlyMap<string, infer P> ? P : never>): {
-  labelKeys: string[];
-  portNames: Set<string>;
-} {
+export function usedBy(policies: Iterable<NetworkPolicy>): { labelKeys: string[]; portNames: Set<string> } {
   const keys = new Set<string>();
   const portNames = new Set<string>();
   const note = ({ matchLabels = {}, matchExpressions = [] }: LabelSelector) => {
@@ -44,7 +41,7 @@ export function usedBy(policies: Iterable<ClusterObjects['networkPolicies'] exte
 
 export class Identities {
   /** By id; entry 0 is no pod. */
-  readonly list: Identity[] = [{ id: 0, namespace: '', labels: {}, namedPorts: 0, digest: new Digest() }];
+  readonly list: Identity[] = [{ id: 0, namespace: '', labels: {}, namedPorts: 0, addresses: new Digest() }];
   /** Distinct lists of named ports; entry 0 is the empty one. */
   readonly namedPorts: NamedPort[][] = [[]];
   private readonly byKey = new Map<string, Identity>();
@@ -75,19 +72,12 @@ export class Identities {
         namespace: pod.namespace,
         labels: pod.labels,
         namedPorts: ports,
-        digest: this.describe(pod).text(portsKey),
+        addresses: new Digest(),
       };
       this.byKey.set(key, identity);
       this.list.push(identity);
     }
     return identity;
-  }
-
-  /** With names of keys, not their positions: another policy's keys change nothing for an endpoint that it does not concern. */
-  private describe(pod: Pod): Digest {
-    const digest = new Digest().text(pod.namespace);
-    for (const key of this.labelKeys) if (Object.hasOwn(pod.labels, key)) digest.text(key).text(pod.labels[key]!);
-    return digest;
   }
 }
 

@@ -57,12 +57,13 @@ function inCidr(address: string, cidr: string): boolean {
 }
 
 function selects(selector: LabelSelector, labels: Labels): boolean {
-  const equal = Object.entries(selector.matchLabels ?? {}).every(([key, value]) => labels[key] === value);
+  const has = (key: string) => Object.hasOwn(labels, key); // a label may be called "constructor"
+  const equal = Object.entries(selector.matchLabels ?? {}).every(([key, value]) => has(key) && labels[key] === value);
   const expressions = (selector.matchExpressions ?? []).every(({ key, operator, values }) => {
-    if (operator === 'In') return labels[key] !== undefined && values!.includes(labels[key]!);
-    if (operator === 'NotIn') return labels[key] === undefined || !values!.includes(labels[key]!);
-    if (operator === 'Exists') return labels[key] !== undefined;
-    return labels[key] === undefined;
+    if (operator === 'In') return has(key) && values!.includes(labels[key]!);
+    if (operator === 'NotIn') return !has(key) || !values!.includes(labels[key]!);
+    if (operator === 'Exists') return has(key);
+    return !has(key);
   });
   return equal && expressions;
 }

@@ -11,37 +11,48 @@ const keyOf = (rule: Omit<RuleInfo, 'id'>): string =>
 
 export class RuleRegistry {
   private next = 1;
-  private readonly byKey = new Map<string, RuleInfo>();
+  private byKey = new Map<string, RuleInfo>();
   private readonly byId = new Map<number, RuleInfo>();
-  private touched = new Set<string>();
+  /** Of the compilation under way; one that fails leaves no trace. */
+  private coming = new Map<string, RuleInfo>();
+  private comingNext = 1;
+
+  constructor(private readonly limit = RULES_MAX) {}
 
   /** Begins a compilation: rules not named until `end` no longer exist afterwards. */
   begin(): void {
-    this.touched = new Set();
+    this.coming = new Map();
+    this.comingNext = this.next;
   }
   id(rule: Omit<RuleInfo, 'id'>): number {
     const key = keyOf(rule);
-    this.touched.add(key);
-    const known = this.byKey.get(key);
-    if (known !== undefined && known.action === rule.action) return known.id;
-    if (this.next >= RULES_MAX) {
+    const known = this.coming.get(key) ?? this.byKey.get(key);
+    if (known !== undefined && known.action === rule.action) {
+      this.coming.set(key, known);
+      return known.id;
+    }
+    if (this.comingNext >= this.limit) {
       throw new SeineError(
         'SEINE_ERR_POLICY_INVALID',
-        `more than ${RULES_MAX - 1} rules since the start: restart the service`,
+        `policies: more than ${this.limit - 1} rules since the service started, at ${rule.kind} ${rule.namespace}/${rule.policy}; ` +
+          'apply fewer rules, or restart the service, since ids are not given twice',
       );
     }
-    const info = { id: this.next++, ...rule };
-    this.byKey.set(key, info);
-    this.byId.set(info.id, info);
+    const info = { id: this.comingNext++, ...rule };
+    this.coming.set(key, info);
     return info.id;
   }
   end(): void {
-    for (const key of this.byKey.keys()) if (!this.touched.has(key)) this.byKey.delete(key);
+    this.next = this.comingNext;
+    this.byKey = this.coming;
+    this.coming = new Map();
+    for (const info of this.byKey.values()) this.byId.set(info.id, info);
   }
   /** A rule by id, also one that no longer exists: records and verdicts may still name it. */
   get(id: number): RuleInfo | null {
     return this.byId.get(id) ?? null;
   }
+  /** Those that exist, by id. */
   list(): RuleInfo[] {
     return [...this.byKey.values()].sort((a, b) => a.id - b.id);
   }
