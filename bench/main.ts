@@ -5,9 +5,10 @@ import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
 import { kernels } from './kernels.js';
 import { replay } from './replay.js';
+import { ruleSets } from './rule-sets.js';
 import { service } from './service.js';
 
-const GROUPS: readonly RowGroup[] = [kernels, classifier, replay, service];
+const GROUPS: readonly RowGroup[] = [kernels, classifier, ruleSets, replay, service];
 
 const args = process.argv.slice(2);
 const value = (name: string): string | undefined => {
