@@ -90,7 +90,8 @@ export class Classifier {
   }
 
   private open(index: number, direction: 0 | 1): PolicySet {
-    const { setSections, sectionRules, sectionDeny, rulePeers, rulePorts, portLists, groupBitsAt, setNamedPorts } = this.tables;
+    const { setSections, sectionRules, sectionDeny, rulePeers, rulePorts, portLists, groupBitsAt, setNamedPorts } =
+      this.tables;
     const first = setSections.start[index]!;
     const set: PolicySet = {
       defaultDeny: sectionDeny[setSections.items[first]!]!,
@@ -118,7 +119,10 @@ export class Classifier {
           if (peer === ANY_PEER) set.anyPeer.push(position);
           else note((peer & 1) === 0 ? set.byGroup : set.byBlock, peer >>> 1, position);
         }
-        if (direction === Direction.Egress && portLists[rulePorts[rule]!]!.some(({ port }) => typeof port === 'string')) {
+        if (
+          direction === Direction.Egress &&
+          portLists[rulePorts[rule]!]!.some(({ port }) => typeof port === 'string')
+        ) {
           set.namesPeerPorts = true;
         }
       }
@@ -150,7 +154,11 @@ export class Classifier {
         entry.positions.every((position, i) => position === positions[i]),
     );
     if (known === undefined) {
-      known = { positions: positions.slice(), namedPorts, program: this.build(set, positions, this.tables.namedPorts[namedPorts]!) };
+      known = {
+        positions: positions.slice(),
+        namedPorts,
+        program: this.build(set, positions, this.tables.namedPorts[namedPorts]!),
+      };
       bucket.push(known);
     }
     if (++this.kept > KEPT_MAX) this.forget();
@@ -231,7 +239,10 @@ export class Classifier {
     let a = 0;
     let last = -1;
     while (m < matched.length || a < set.anyPeer.length) {
-      const position = a >= set.anyPeer.length || (m < matched.length && matched[m]! <= set.anyPeer[a]!) ? matched[m++]! : set.anyPeer[a++]!;
+      const position =
+        a >= set.anyPeer.length || (m < matched.length && matched[m]! <= set.anyPeer[a]!)
+          ? matched[m++]!
+          : set.anyPeer[a++]!;
       if (position === last) continue; // two peers of one rule
       last = position;
       const rule = set.rules[position]!;

@@ -130,7 +130,13 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
   const setOf = [new Map<number, number>(), new Map<number, number>()] as const; // local identity → node of its set
   const policies: PolicyInfo[] = [];
 
-  const addRule = (policy: NetworkPolicy, rule: NetworkPolicyRule, id: number, egress: boolean, digest: Digest): boolean => {
+  const addRule = (
+    policy: NetworkPolicy,
+    rule: NetworkPolicyRule,
+    id: number,
+    egress: boolean,
+    digest: Digest,
+  ): boolean => {
     const key = JSON.stringify(rule.ports);
     let ports = rule.ports.length === 0 ? 0 : portsByKey.get(key);
     if (ports === undefined) {
@@ -148,12 +154,12 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
       }
       const group = peers.group(policy.namespace, peer);
       list.push(group * 2);
-      digest.then(peers.groupDigest[group]!);
-      if (egress) for (const name of names) digest.then(peers.namedDigest(group, name));
+      digest.join(peers.groupDigest[group]!);
+      if (egress) for (const name of names) digest.join(peers.namedDigest(group, name));
     }
     // A block, or any peer, may be any pod: what its named ports are is then part of the decision too.
     if (egress && (list.length === 0 || list.some((entry) => entry === ANY_PEER || (entry & 1) === 1))) {
-      for (const name of names) digest.then(peers.namedDigest(null, name));
+      for (const name of names) digest.join(peers.namedDigest(null, name));
     }
     rules.id.push(id);
     rules.peers.push(list);
@@ -190,7 +196,7 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
       sections.digest.push(digest);
       sections.usesNames.push(usesNames);
       const at = direction === 'ingress' ? Direction.Ingress : Direction.Egress;
-      for (const { id } of selected) setOf[at].set(id, sets[at].then(setOf[at].get(id) ?? 0, section));
+      for (const { id } of selected) setOf[at].set(id, sets[at].grow(setOf[at].get(id) ?? 0, section));
     }
   }
   registry.end();
@@ -212,8 +218,9 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
     if (set === undefined) {
       const list = sets[direction].list(node);
       const digest = new Digest().word(direction);
-      for (const section of list) digest.then(sections.digest[section]!);
-      for (const { name, protocol, port } of identities.namedPorts[namedPorts]!) digest.text(name).text(protocol).word(port);
+      for (const section of list) digest.join(sections.digest[section]!);
+      for (const { name, protocol, port } of identities.namedPorts[namedPorts]!)
+        digest.text(name).text(protocol).word(port);
       set = setLists.push(list) - 1;
       setNamedPorts.push(namedPorts);
       setDigest.push(digest);
@@ -226,7 +233,7 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
     for (const direction of [Direction.Ingress, Direction.Egress]) {
       const set = setFor(direction, identity);
       endpointSets[direction * PORTS + port] = set;
-      digest.then(setDigest[set]!);
+      digest.join(setDigest[set]!);
     }
     endpointDigest.set(port, digest.value());
   }
@@ -303,7 +310,10 @@ class Peers {
     const key = JSON.stringify([namespaceSelector === undefined ? namespace : null, namespaceSelector, podSelector]);
     let group = this.groupByKey.get(key);
     if (group === undefined) {
-      const members = namespaceSelector === undefined ? this.index.select(namespace, podSelector) : this.across(namespaceSelector, podSelector);
+      const members =
+        namespaceSelector === undefined
+          ? this.index.select(namespace, podSelector)
+          : this.across(namespaceSelector, podSelector);
       const digest = new Digest();
       for (const { addresses } of members) digest.add(addresses);
       this.groupDigest.push(digest);
@@ -317,7 +327,8 @@ class Peers {
     const key = JSON.stringify(namespaceSelector);
     let chosen = this.namespacesByKey.get(key);
     if (chosen === undefined) {
-      const labelsOf = (name: string) => this.objects.namespaces.get(name)?.labels ?? { 'kubernetes.io/metadata.name': name };
+      const labelsOf = (name: string) =>
+        this.objects.namespaces.get(name)?.labels ?? { 'kubernetes.io/metadata.name': name };
       chosen = new Set([...this.namespaces].filter((name) => matches(namespaceSelector, labelsOf(name))));
       this.namespacesByKey.set(key, chosen);
     }
@@ -356,7 +367,7 @@ class Peers {
         }
       }
       digest = new Digest();
-      for (const text of [...byPort.keys()].sort()) digest.text(text).then(byPort.get(text)!);
+      for (const text of [...byPort.keys()].sort()) digest.text(text).join(byPort.get(text)!);
       this.namedByKey.set(key, digest);
     }
     return digest;
@@ -431,7 +442,7 @@ class SetTree {
   private readonly children = new Map<number, number>();
   private readonly tests = new Map<number, boolean>();
 
-  then(node: number, section: number): number {
+  grow(node: number, section: number): number {
     const key = node * 2 ** 21 + section; // sections < RULES_MAX = 2 ** 20: each has a deny of its own
     let child = this.children.get(key);
     if (child === undefined) {

@@ -28,7 +28,7 @@ export class Digest {
     this.b = b;
     return this.word(text.length); // so that "ab", "c" is not "a", "bc"
   }
-  then(other: Digest): this {
+  join(other: Digest): this {
     return this.word(other.a).word(other.b);
   }
   /** Sets: the order in which members are added does not matter. */

@@ -24,13 +24,19 @@ const OUTSIDE: Region = { family: 4, words: [0, 0, 0, 0], prefixLength: 0, paren
 const prefixOf = (text: string): IpPrefix => {
   const prefix = parseCidr(text);
   if (prefix === null) {
-    throw new SeineError('SEINE_ERR_POLICY_INVALID', `ipBlock: "${text}" is no CIDR; write one such as 10.0.0.0/8 or fd00::/8`);
+    throw new SeineError(
+      'SEINE_ERR_POLICY_INVALID',
+      `ipBlock: "${text}" is no CIDR; write one such as 10.0.0.0/8 or fd00::/8`,
+    );
   }
   return prefix;
 };
 
 /** Regions by index, 0 = in no block; and the region of an address. */
-export function regionsOf(blocks: readonly IpBlock[]): { regions: Region[]; regionOf: (family: 4 | 6, words: readonly number[]) => number } {
+export function regionsOf(blocks: readonly IpBlock[]): {
+  regions: Region[];
+  regionOf: (family: 4 | 6, words: readonly number[]) => number;
+} {
   const regions: Region[] = [OUTSIDE];
   const byKey = new Map<string, number>();
   const keyOf = (family: number, words: readonly number[], length: number): string =>

@@ -15,7 +15,10 @@ const PEERS = [...ADDRESSES4, ...ADDRESSES6].map((text) => ({ text, ...parseAddr
 const DIRECTIONS = ['ingress', 'egress'] as const;
 
 /** Every decision at every endpoint as text, by port. */
-function decisions(objects: ClusterObjects, registry: RuleRegistry): { all: Map<number, string[]>; digests: Map<number, unknown> } {
+function decisions(
+  objects: ClusterObjects,
+  registry: RuleRegistry,
+): { all: Map<number, string[]>; digests: Map<number, unknown> } {
   const endpoints = endpointsOf(objects);
   const compiled = compilePolicies({ objects, endpoints, registry });
   const classifier = new Classifier(structuredClone(compiled.tables)); // as a worker gets it
@@ -56,7 +59,11 @@ test('policy: the classifier decides as the plain evaluator does, and names the 
                 allowed: rule >= 0,
                 policy: info === null ? null : { namespace: info.namespace, name: info.policy, rule: info.rule },
               };
-              assert.deepEqual(got, expected, `${direction} at ${pod.namespace}/${pod.name}, ${peer.text}, ${JSON.stringify(packet)}`);
+              assert.deepEqual(
+                got,
+                expected,
+                `${direction} at ${pod.namespace}/${pod.name}, ${peer.text}, ${JSON.stringify(packet)}`,
+              );
               if (info !== null) assert.equal(info.action, rule > 0 ? 'allow' : 'drop');
             }
           }
@@ -73,34 +80,48 @@ test('policy: where a change alters a decision at an endpoint, it alters the dig
   let untouched = 0;
   let endpointsSeen = 0;
   fc.assert(
-    fc.property(cluster, cluster, fc.constantFrom('pods', 'networkPolicies', 'namespaces'), fc.nat(), (objects, other, kind, pick) => {
-      // One object added, changed or taken away.
-      const given = [...other[kind].entries()];
-      const changed = new Map<string, unknown>(objects[kind]);
-      if (given.length > 0 && pick % 3 !== 0) {
-        const [key, value] = given[pick % given.length]!;
-        changed.set(key, value);
-      } else {
-        const keys = [...changed.keys()];
-        if (keys.length > 0) changed.delete(keys[pick % keys.length]!);
-      }
-      const registry = new RuleRegistry();
-      const before = decisions(objects, registry);
-      const after = decisions({ ...objects, [kind]: changed } as ClusterObjects, registry);
-      const podsBefore = new Map(endpointsOf(objects).map(({ port, pod }) => [port, `${pod.namespace}/${pod.name}`]));
-      const podsAfter = new Map(endpointsOf({ ...objects, [kind]: changed } as ClusterObjects).map(({ port, pod }) => [port, `${pod.namespace}/${pod.name}`]));
-      for (const [port, list] of after.all) {
-        if (podsBefore.get(port) !== podsAfter.get(port)) continue; // another pod: its epoch goes up anyway
-        endpointsSeen++;
-        if (before.digests.get(port) === after.digests.get(port)) {
-          untouched++;
-          assert.deepEqual(before.all.get(port), list);
+    fc.property(
+      cluster,
+      cluster,
+      fc.constantFrom('pods', 'networkPolicies', 'namespaces'),
+      fc.nat(),
+      (objects, other, kind, pick) => {
+        // One object added, changed or taken away.
+        const given = [...other[kind].entries()];
+        const changed = new Map<string, unknown>(objects[kind]);
+        if (given.length > 0 && pick % 3 !== 0) {
+          const [key, value] = given[pick % given.length]!;
+          changed.set(key, value);
+        } else {
+          const keys = [...changed.keys()];
+          if (keys.length > 0) changed.delete(keys[pick % keys.length]!);
         }
-      }
-    }),
+        const registry = new RuleRegistry();
+        const before = decisions(objects, registry);
+        const after = decisions({ ...objects, [kind]: changed } as ClusterObjects, registry);
+        const podsBefore = new Map(endpointsOf(objects).map(({ port, pod }) => [port, `${pod.namespace}/${pod.name}`]));
+        const podsAfter = new Map(
+          endpointsOf({ ...objects, [kind]: changed } as ClusterObjects).map(({ port, pod }) => [
+            port,
+            `${pod.namespace}/${pod.name}`,
+          ]),
+        );
+        for (const [port, list] of after.all) {
+          if (podsBefore.get(port) !== podsAfter.get(port)) continue; // another pod: its epoch goes up anyway
+          endpointsSeen++;
+          if (before.digests.get(port) === after.digests.get(port)) {
+            untouched++;
+            assert.deepEqual(before.all.get(port), list);
+          }
+        }
+      },
+    ),
     { seed, numRuns: RUNS },
   );
-  assert.ok(untouched > endpointsSeen / 10, `${untouched} of ${endpointsSeen} endpoints untouched: digests say too much`);
+  assert.ok(
+    untouched > endpointsSeen / 10,
+    `${untouched} of ${endpointsSeen} endpoints untouched: digests say too much`,
+  );
 });
 
 test('policy: digests are the same for the same objects in another order', () => {

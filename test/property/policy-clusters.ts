@@ -20,8 +20,25 @@ const PORTS = [1, 79, 80, 81, 443, 8080, 65535];
 const NAMES = ['http', 'dns'];
 const PROTOCOLS: Protocol[] = ['TCP', 'UDP', 'SCTP'];
 /** Pods' addresses and others: near each other, so that blocks cut between them. */
-export const ADDRESSES4 = ['10.0.0.1', '10.0.0.2', '10.0.0.128', '10.0.1.1', '10.1.0.1', '192.0.2.1', '255.255.255.255', '0.0.0.0'];
-export const ADDRESSES6 = ['fd00::1', 'fd00::2', 'fd00::1:0:0:1', 'fd00:0:0:1::1', 'fd01::1', '2001:db8::1', '::ffff:10.0.0.1'];
+export const ADDRESSES4 = [
+  '10.0.0.1',
+  '10.0.0.2',
+  '10.0.0.128',
+  '10.0.1.1',
+  '10.1.0.1',
+  '192.0.2.1',
+  '255.255.255.255',
+  '0.0.0.0',
+];
+export const ADDRESSES6 = [
+  'fd00::1',
+  'fd00::2',
+  'fd00::1:0:0:1',
+  'fd00:0:0:1::1',
+  'fd01::1',
+  '2001:db8::1',
+  '::ffff:10.0.0.1',
+];
 /** A block's CIDRs from wide to narrow, one family. */
 const NESTED = [
   ['0.0.0.0/0', '10.0.0.0/8', '10.0.0.0/16', '10.0.0.0/24', '10.0.0.0/25', '10.0.0.2/32'],
@@ -30,10 +47,16 @@ const NESTED = [
   ['::/0', '::ffff:0:0/96', '::ffff:10.0.0.0/104'],
 ];
 
-const labels = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom(...VALUES), { maxKeys: 3, noNullPrototype: true });
+const labels = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom(...VALUES), {
+  maxKeys: 3,
+  noNullPrototype: true,
+});
 const selector: fc.Arbitrary<LabelSelector> = fc.record(
   {
-    matchLabels: fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom(...VALUES), { maxKeys: 2, noNullPrototype: true }),
+    matchLabels: fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom(...VALUES), {
+      maxKeys: 2,
+      noNullPrototype: true,
+    }),
     matchExpressions: fc.array(
       fc.oneof(
         fc.record({
@@ -41,7 +64,10 @@ const selector: fc.Arbitrary<LabelSelector> = fc.record(
           operator: fc.constantFrom('In' as const, 'NotIn' as const),
           values: fc.array(fc.constantFrom(...VALUES), { minLength: 1, maxLength: 3 }),
         }),
-        fc.record({ key: fc.constantFrom(...KEYS), operator: fc.constantFrom('Exists' as const, 'DoesNotExist' as const) }),
+        fc.record({
+          key: fc.constantFrom(...KEYS),
+          operator: fc.constantFrom('Exists' as const, 'DoesNotExist' as const),
+        }),
       ),
       { maxLength: 2 },
     ),
@@ -97,7 +123,9 @@ const pod: fc.Arbitrary<Omit<Pod, 'name'>> = fc.record({
   nodeName: fc.constantFrom('here', 'there'),
   hostNetwork: fc.constantFrom(false, false, false, true),
   phase: fc.constantFrom('Running', 'Running', 'Succeeded', 'Failed', null),
-  ips: fc.tuple(fc.subarray(ADDRESSES4, { maxLength: 1 }), fc.subarray(ADDRESSES6, { maxLength: 2 })).map((ips) => ips.flat()),
+  ips: fc
+    .tuple(fc.subarray(ADDRESSES4, { maxLength: 1 }), fc.subarray(ADDRESSES6, { maxLength: 2 }))
+    .map((ips) => ips.flat()),
   namedPorts: fc.array(namedPort, { maxLength: 2 }),
   serviceAccount: fc.constant(null),
 });
