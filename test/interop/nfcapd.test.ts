@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { Exporter, type ExporterConfig } from '../../src/export/exporter.js';
 import { receiverBacklog } from '../../src/export/receiver-backlog.js';
 import { R, RECORD_WORDS } from '../../src/flow/flow-record.js';
@@ -220,4 +221,80 @@ test('nfcapd: two captures years apart, in one export, are read with their own t
   assertClean(collected);
   const rows = JSON.parse(nfdump(collected.file, '-o', 'json')) as { first: string }[];
   assert.deepEqual(rows.map(({ first }) => first).sort(), ['2001-09-09T01:46:40.000', '2023-11-29T05:09:24.123']);
+});
+
+test("nfcapd: nfdump's totals of replayed captures are tshark's, without a sequence error or bad packet", async (t) => {
+  if (!havePeers(t, ['nfcapd', 'nfdump', 'tshark'], 'nfdump tshark')) return;
+  const folder = mkdtempSync(join(tmpdir(), 'seine-replay-nfcapd-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+  const generate = fileURLToPath(new URL('../../bench/generate-capture.js', import.meta.url));
+  const capture = join(folder, 'made.pcap');
+  execFileSync(process.execPath, [generate, '--packets', '30000', '--flows', '2500', capture], { stdio: 'ignore' });
+  const data = join(
+    process.env.SEINE_DATA ?? fileURLToPath(new URL('../../../../shared/data', import.meta.url)),
+    'captures',
+  );
+  // Real captures of IPv4 alone, as v5 knows nothing else.
+  const real = [
+    'nDPI__pcap__teams.pcap',
+    'zeek__icmp__5-pings.pcap',
+    'nDPI__pcap__synscan.pcap',
+    'zeek__tcp__ssh-dups.pcap',
+  ];
+  if (!existsSync(data)) t.diagnostic(`NOT TESTED with real captures: none at ${data}`);
+  for (const path of [capture, ...real.map((name) => join(data, name)).filter((each) => existsSync(each))]) {
+    const collector = await nfcapd(t);
+    execFileSync(
+      process.execPath,
+      [main, 'replay', '--netflow', collector.target, '--summary', join(folder, 's'), path],
+      { stdio: 'ignore' },
+    );
+    const collected = await collector.stop();
+    assertClean(collected);
+    const rows = execFileSync(
+      'tshark',
+      [
+        '-r',
+        path,
+        '-o',
+        'ip.defragment:FALSE',
+        '-Y',
+        'ip',
+        '-T',
+        'fields',
+        '-E',
+        'occurrence=f',
+        '-e',
+        'ip.len',
+        '-e',
+        'icmp.type',
+        '-e',
+        'icmp.code',
+        '-e',
+        'ip.proto',
+      ],
+      { encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'ignore'] },
+    )
+      .trim()
+      .split('\n')
+      .map((line) => line.split('\t'));
+    const totals = summary(collected);
+    assert.equal(totals.Packets, rows.length, path);
+    assert.equal(
+      totals.Bytes,
+      rows.reduce((sum, [length]) => sum + Number(length), 0),
+      path,
+    );
+    if (path.includes('5-pings')) {
+      const pings = nfdump(collected.file, '-q', '-o', 'fmt:%pr %it %ic')
+        .trim()
+        .split('\n')
+        .map((line) => line.trim().split(/\s+/).slice(-2).map(Number));
+      assert.deepEqual(pings.map(([type, code]) => [type, code]).sort(), [
+        [0, 0],
+        [8, 0],
+      ]);
+    }
+  }
 });
