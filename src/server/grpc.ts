@@ -16,7 +16,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { checkBatch } from '../batch/limits.js';
 import { loadSeine, PROTO_OPTIONS, PROTO_PATH } from '../client/control.js';
 import { copyOutput, type Engine, fillBatch } from '../engine/engine.js';
@@ -323,7 +323,7 @@ export async function listenGrpc(engine: Engine, address: string): Promise<Liste
     'seine.v1.Control': 'SERVING',
   });
   health.addToServer(server);
-  new ReflectionService(loadSync(PROTO_PATH, PROTO_OPTIONS)).addToServer(server);
+  new ReflectionService({ ...loadSync(PROTO_PATH, PROTO_OPTIONS), ...loadSync(healthProto) }).addToServer(server);
   const port = await new Promise<number>((resolve, reject) => {
     const before = process.umask(0o117);
     server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
