@@ -194,20 +194,26 @@ bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
 uint32_t replay_rows(const ReplayContext& c, BatchColumns* b, const int32_t* rows, uint32_t count, int32_t* slow) {
   std::memset(c.classes, 0, c.class_mask + 1);
   uint32_t left = 0;
+  const auto slot_of = [&](uint32_t i) {
+    return c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2;
+  };
+  const auto prefetch_entry = [&](uint32_t i) {
+    // The slot's first candidate: right for nearly all rows at a load of one half.
+    const uint32_t found = slot_of(i)[1];
+    if (found == 0) return;
+    const char* e = reinterpret_cast<const char*>(c.words + c.entries_at + static_cast<size_t>(found - 1) * ENTRY_WORDS);
+    __builtin_prefetch(e, 1);
+    __builtin_prefetch(e + 64, 1);
+    __builtin_prefetch(e + 128, 1);
+    __builtin_prefetch(e + 192, 1);
+  };
+  // Two stages ahead: slots of the group after next, entries of the next one, while this one is worked on.
+  for (uint32_t i = 0; i < std::min(count, 2 * GROUP); i++) __builtin_prefetch(slot_of(i));
+  for (uint32_t i = 0; i < std::min(count, GROUP); i++) prefetch_entry(i);
   for (uint32_t group = 0; group < count; group += GROUP) {
     const uint32_t end = std::min(count, group + GROUP);
-    for (uint32_t i = group; i < end; i++)
-      __builtin_prefetch(c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2);
-    for (uint32_t i = group; i < end; i++) {
-      // The slot's first candidate: right for nearly all rows at a load of one half.
-      const uint32_t* at = c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2;
-      if (at[1] == 0) continue;
-      const char* e = reinterpret_cast<const char*>(c.words + c.entries_at + static_cast<size_t>(at[1] - 1) * ENTRY_WORDS);
-      __builtin_prefetch(e, 1);
-      __builtin_prefetch(e + 64, 1);
-      __builtin_prefetch(e + 128, 1);
-      __builtin_prefetch(e + 192, 1);
-    }
+    for (uint32_t i = group + 2 * GROUP; i < std::min(count, group + 3 * GROUP); i++) __builtin_prefetch(slot_of(i));
+    for (uint32_t i = group + GROUP; i < std::min(count, group + 2 * GROUP); i++) prefetch_entry(i);
     for (uint32_t i = group; i < end; i++) {
       const int32_t row = rows[i];
       uint8_t& taken = c.classes[b->hash[row] & c.class_mask];
