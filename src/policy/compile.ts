@@ -336,7 +336,7 @@ class Peers {
     if (within.size === this.namespaces.size) return this.index.select('', podSelector);
     // Few namespaces: look into each; many: look at all who may match, and ask where they live.
     if (within.size * 8 < this.index.candidates('', podSelector).length) {
-      return [...within].flatMap((name) => this.index.select(name, podSelector)).sort((a, b) => a.id - b.id);
+      return [...within].flatMap((name) => this.index.select(name, podSelector));
     }
     return this.index.select('', podSelector).filter(({ namespace }) => within.has(namespace));
   }

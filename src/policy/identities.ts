@@ -103,12 +103,12 @@ export class LabelIndex {
     else list.push(identity);
   }
 
-  /** Identities, in order of id, of one namespace or ('') of all. */
+  /** Identities of one namespace or ('') of all, each once. */
   select(namespace: string, selector: LabelSelector): Identity[] {
     return this.candidates(namespace, selector).filter(({ labels }) => matches(selector, labels));
   }
 
-  /** Those that may match, in order of id: an upper bound that costs little. */
+  /** Those that may match: a superset that costs little. */
   candidates(namespace: string, { matchLabels = {}, matchExpressions = [] }: LabelSelector): readonly Identity[] {
     let best = this.lists.get(namespace) ?? [];
     const consider = (list: readonly Identity[] | undefined) => {
@@ -121,7 +121,7 @@ export class LabelIndex {
       const lists = [...new Set(values)].map((value) => this.lists.get(`${namespace}\0${key}\0${value}`) ?? []);
       if (lists.length === 1) consider(lists[0]);
       else if (lists.reduce((sum, { length }) => sum + length, 0) < best.length) {
-        consider(lists.flat().sort((a, b) => a.id - b.id));
+        consider(lists.flat());
       }
     }
     return best;

@@ -44,6 +44,28 @@ test('compile: a changed rule touches the endpoints that its policy selects, and
   assert.deepEqual(touched(before, after), ['default/web']);
 });
 
+test('compile: a changed block, except, port, peer or rule order touches, an unchanged policy does not', () => {
+  const block = (cidr: string, ...except: string[]): NetworkPolicyRule => ({
+    peers: [{ ipBlock: { cidr, except } }],
+    ports: [{ protocol: 'TCP', port: 80 }],
+  });
+  const state = (...ingress: NetworkPolicyRule[]) => objectsOf([WEB, DB], [policy('a', { ...webOnly, ingress })]);
+  const first = block('10.0.0.0/8');
+  assert.deepEqual(touched(state(first), state(block('10.0.0.0/8'))), []);
+  for (const other of [
+    block('10.0.0.0/9'),
+    block('10.0.0.0/8', '10.1.0.0/16'),
+    { ...first, ports: [{ protocol: 'UDP' as const, port: 80 }] },
+    { ...first, ports: [{ protocol: 'TCP' as const, port: 80, endPort: 81 }] },
+    { ...first, ports: [] },
+    { ...first, peers: [] },
+    fromOthers,
+  ]) {
+    assert.deepEqual(touched(state(first), state(other)), ['default/web'], JSON.stringify(other));
+  }
+  assert.deepEqual(touched(state(first, fromOthers), state(fromOthers, first)), ['default/web']);
+});
+
 test('compile: a pod that comes, moves or changes its labels touches those whose rules find it, and no other', () => {
   const policies = [
     policy('a', {
