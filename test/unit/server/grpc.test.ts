@@ -1,0 +1,81 @@
+/** The gRPC front end: order, refusals, what TCP may not do, limits. Clients in another language: test/interop. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type ServiceError, status } from '@grpc/grpc-js';
+import { connectControl } from '../../../src/client/control.js';
+import { GrpcClient, grpcBatch } from '../../../src/client/index.js';
+import type { SeineError } from '../../../src/errors.js';
+import { listenGrpc } from '../../../src/server/grpc.js';
+import { udp4 } from '../frames.js';
+import { eventually, startEngine } from './service.js';
+
+const frame = udp4({ src: '10.0.0.1', dst: '10.0.0.2', sport: 1, dport: 2 });
+const one = { data: frame, length: Uint32Array.of(frame.length), inPort: 3 };
+
+test('grpc: a stream is answered in its order, batches being scarce', async (t) => {
+  const { engine, closeAfter } = await startEngine(t, { example: false, workers: 2 });
+  const listener = await listenGrpc(engine, '127.0.0.1:0');
+  closeAfter(listener);
+  const held = [];
+  for (let each = engine.dispatcher.acquire(); each !== null; each = engine.dispatcher.acquire()) held.push(each);
+  for (const each of held.splice(0, 2)) engine.dispatcher.release(each);
+  const client = new GrpcClient(listener.address);
+  const streams = Array.from({ length: 3 }, () => ({ stream: client.stream(), ids: [] as number[] }));
+  for (const { stream, ids } of streams) stream.on('data', ({ batchId }) => ids.push(Number(batchId)));
+  const wanted = Array.from({ length: 300 }, (_, id) => id);
+  for (const id of wanted) for (const { stream } of streams) stream.write(grpcBatch(id, one));
+  for (const { stream } of streams) stream.end();
+  await eventually('all answers', () => streams.every(({ ids }) => ids.length === wanted.length), 30_000);
+  for (const { ids } of streams) assert.deepEqual(ids, wanted);
+  for (const each of held) engine.dispatcher.release(each);
+  await client.close();
+});
+
+test('grpc: a bad batch ends its stream with code and place; others go on', async (t) => {
+  const { engine, closeAfter } = await startEngine(t, { example: false });
+  const listener = await listenGrpc(engine, '127.0.0.1:0');
+  closeAfter(listener);
+  const client = new GrpcClient(listener.address);
+  const bad = client.stream();
+  let error: ServiceError | null = null;
+  bad.on('error', (each: ServiceError) => {
+    error = each;
+  });
+  bad.on('data', () => {});
+  bad.write(grpcBatch(1, one));
+  bad.write(grpcBatch(2, { ...one, length: Uint32Array.of(13) }));
+  await eventually('the refusal', () => error !== null);
+  assert.equal(error!.code, status.INVALID_ARGUMENT);
+  assert.match(error!.details, /^frame 0: 13 octets/);
+  assert.equal((await client.process(one)).verdict[0], 1);
+  await client.close();
+});
+
+test('grpc: changes are refused on TCP and taken on the Unix listener', async (t) => {
+  const { engine, folder, closeAfter } = await startEngine(t, { example: true });
+  const tcp = await listenGrpc(engine, '127.0.0.1:0');
+  const unix = await listenGrpc(engine, `unix:${join(folder, 'g.sock')}`);
+  closeAfter(tcp);
+  closeAfter(unix);
+  const open = connectControl(tcp.address);
+  const trusted = connectControl(unix.address);
+  t.after(() => {
+    open.close();
+    trusted.close();
+  });
+  const is = (code: string) => (error: SeineError) => error.code === code;
+  await assert.rejects(open.call('Apply', { manifest: '' }), is('SEINE_ERR_PERMISSION'));
+  await assert.rejects(open.call('Delete', { kind: 'Pod', name: 'x' }), is('SEINE_ERR_PERMISSION'));
+  await assert.rejects(open.call('UpdateSettings', {}), is('SEINE_ERR_PERMISSION'));
+  await assert.rejects(trusted.call('UpdateSettings', {}), is('SEINE_ERR_UNIMPLEMENTED'));
+  await assert.rejects(trusted.call('Delete', { kind: 'Pod', namespace: 'a', name: 'b' }), is('SEINE_ERR_NOT_FOUND'));
+  const { ports } = (await open.call('ListPorts', {})) as { ports: { name: string }[] };
+  assert.deepEqual(
+    ports.map(({ name }) => name),
+    engine.ports().map(({ name }) => name),
+  );
+  const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'big' } };
+  const { changes } = (await trusted.call('Apply', { manifest: JSON.stringify(namespace) })) as { changes: object[] };
+  assert.deepEqual(changes, [{ kind: 'Namespace', namespace: '', name: 'big', change: 'created' }]);
+});
