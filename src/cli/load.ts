@@ -19,8 +19,9 @@ import { table } from './output.js';
 const IMIX = [64, 64, 64, 64, 64, 64, 64, 594, 594, 594, 594, 1518];
 /** Batches under way: enough to keep the server busy, few enough that latency means something. */
 const WINDOW = 16;
-/** Distinct batches that are sent round and round; more flows than they hold need more. */
-const TEMPLATES_MAX = 512;
+/** Octets of Ethernet, IP and UDP header: what a frame has beside its payload. */
+const HEADERS_4 = 42,
+  HEADERS_6 = 62;
 
 interface Options {
   server?: string;
@@ -109,7 +110,7 @@ async function listPods(address: string): Promise<PortInfo[]> {
   }
 }
 
-/** Flow n: distinct for every n below 2^24 and any list of pods. */
+/** Flow n: distinct for every n below 2^24 and any list of pods: by source port, then by destination port or addresses. */
 function flowFrame(pods: readonly PortInfo[], n: number, size: number): { frame: Uint8Array; inPort: number } {
   const mac = new Uint8Array(6);
   // Source ports from 1024 up, then the next pair of ends.
@@ -127,8 +128,8 @@ function flowFrame(pods: readonly PortInfo[], n: number, size: number): { frame:
       src: from.ips.find(wanted)!,
       dst: to.ips.find(wanted)!,
       srcPort: sport,
-      dstPort: 8080 + Math.floor(pair / list.length),
-      payload: size - 42,
+      dstPort: 8080 + pair,
+      payload: size - (four.length >= 2 ? HEADERS_4 : HEADERS_6),
     });
     return { frame, inPort: from.port };
   }
@@ -139,15 +140,14 @@ function flowFrame(pods: readonly PortInfo[], n: number, size: number): { frame:
     src: `10.0.${octet}.1`,
     dst: `10.1.${octet}.2`,
     srcPort: sport,
-    dstPort: 8080,
-    payload: size - 42,
+    dstPort: 8080 + pair,
+    payload: size - HEADERS_4,
   });
   return { frame, inPort: 3 };
 }
 
 function makeBatches(load: Load, pods: readonly PortInfo[]): Batch[] {
-  const wanted = Math.max(Math.ceil(load.flows / load.batch), load.flows < load.batch ? 1 : 0);
-  const count = load.transport === 'unix' ? Math.max(1, wanted) : Math.max(1, Math.min(wanted, TEMPLATES_MAX * 8));
+  const count = Math.ceil(load.flows / load.batch);
   const batches: Batch[] = [];
   for (let b = 0; b < count; b++) {
     const frames: Uint8Array[] = [];
@@ -202,6 +202,8 @@ abstract class Sender {
   private until = 0n;
   private started = 0n;
   private timer: NodeJS.Timeout | null = null;
+  /** At a rate: when the next batch may be due. */
+  private tick: NodeJS.Timeout | null = null;
   private finish: (() => void) | null = null;
   private abort: ((error: Error) => void) | null = null;
 
@@ -251,7 +253,11 @@ abstract class Sender {
       if (this.load.rate > 0) {
         const due = (Number(now - this.started) / 1e9) * this.load.rate;
         if (this.totals.offered > due) {
-          setTimeout(() => this.pump(), 1);
+          if (this.tick === null)
+            this.tick = setTimeout(() => {
+              this.tick = null;
+              this.pump();
+            }, 1);
           return;
         }
       }
@@ -360,13 +366,13 @@ class UnixSender extends Sender {
 class GrpcSender extends Sender {
   private readonly client: GrpcClient;
   private readonly stream: ReturnType<GrpcClient['stream']>;
-  private readonly messages: object[];
-  constructor(load: Load, batches: readonly Batch[], address: string) {
-    super(load, batches.length);
+  constructor(
+    load: Load,
+    private readonly templates: readonly Batch[],
+    address: string,
+  ) {
+    super(load, templates.length);
     this.client = new GrpcClient(address);
-    this.messages = batches.map((batch) =>
-      grpcBatch(0, { data: batch.frames, length: batch.length, inPort: batch.inPort }),
-    );
     this.stream = this.client.stream();
     this.stream.on('data', (reply: { batchId: string; verdict: Buffer }) =>
       this.answered(Number(reply.batchId), reply.verdict),
@@ -376,7 +382,8 @@ class GrpcSender extends Sender {
     );
   }
   protected send(id: number, batch: number): void {
-    this.stream.write({ ...this.messages[batch], batchId: String(id) });
+    const { frames, length, inPort } = this.templates[batch]!;
+    this.stream.write(grpcBatch(id, { data: frames, length, inPort }));
   }
   close(): void {
     this.stream.removeAllListeners('error');

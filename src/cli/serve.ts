@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../config/example-cluster.js';
 import { Engine } from '../engine/engine.js';
+import { SeineError } from '../errors.js';
 import { Exporter } from '../export/exporter.js';
 import { createRegistry } from '../metrics/registry.js';
 import { DemoTraffic } from './demo-traffic.js';
@@ -37,6 +38,8 @@ async function run(options: Options): Promise<void> {
     example ? { text: EXAMPLE_CLUSTER, origin: 'example cluster' } : undefined,
   );
   if (example && config.node === null) config.node = EXAMPLE_NODE;
+  if (options.demo && config.listen.unix === null)
+    throw new SeineError('SEINE_ERR_USAGE', '--demo sends through listen.unix, which is null: name a socket');
   tellWarnings(warnings);
   const engine = await Engine.start({
     config,
@@ -59,7 +62,7 @@ async function run(options: Options): Promise<void> {
       const metrics = createRegistry(engine, { exporters: () => [exporter.totals()] });
       listeners.push(await listenHttp(engine, http, metrics, flows));
     }
-    if (options.demo && unix !== null) demo = await DemoTraffic.start(`unix:${unix}`, engine);
+    if (options.demo) demo = await DemoTraffic.start(`unix:${unix}`, engine);
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
     await exporter.close();

@@ -1,6 +1,6 @@
 /**
  * Clients of a running service: `connect(address)` by the address's form. `unix:PATH` speaks MessagePack over the batch socket;
- * `HOST:PORT` and `grpc:unix:PATH` speak gRPC. Many batches may be under way; answers come in order.
+ * `HOST:PORT`, `http://HOST:PORT` and `grpc:unix:PATH` speak gRPC. Many batches may be under way; answers come in order.
  */
 import { createConnection, type Socket } from 'node:net';
 import { type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
@@ -28,7 +28,7 @@ export interface Client {
 
 export function connect(address: string): Promise<Client> {
   if (address.startsWith('unix:')) return UnixClient.connect(address.slice(5));
-  return Promise.resolve(new GrpcClient(address.startsWith('grpc:') ? address.slice(5) : address));
+  return Promise.resolve(new GrpcClient(address.replace(/^(grpc:(\/\/)?|http:\/\/)/, '').replace(/\/$/, '')));
 }
 
 const packr = new Packr({ useRecords: false });

@@ -18,9 +18,10 @@ import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { checkBatch } from '../batch/limits.js';
+import type { PacketBatch } from '../batch/packet-batch.js';
 import { loadSeine, PROTO_OPTIONS, PROTO_PATH } from '../client/control.js';
 import { copyOutput, type Engine, fillBatch } from '../engine/engine.js';
-import type { BatchInput, BatchOutput } from '../engine/engine-view.js';
+import type { BatchInput, BatchOutput, Dispatcher } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import { flowRow, passes, ruleRows } from './rows.js';
@@ -54,8 +55,44 @@ const toServiceError = (error: unknown): { code: status; details: string } =>
 /** Batches of one stream that may be under way; past them the stream is not read from. */
 const STREAM_WINDOW = 8;
 
+/** Calls that one connection may have open at once: what is received of them waits in memory. */
+const CALLS_PER_CONNECTION = 256;
+/** Octets of one request: on TCP a batch of 3 MiB, on the Unix listener also the manifest of a whole large cluster. */
+const RECEIVE_LIMIT = 8 << 20;
+const RECEIVE_LIMIT_UNIX = 256 << 20;
+/** Records that wait for a slow watcher of flows, before its stream is ended. */
+const WATCH_BACKLOG = 65_536;
+
+/** Batches for those that wait, first come first served: so a stream's batches are submitted in its order. */
+class Admission {
+  private readonly waiting: ((batch: PacketBatch) => void)[] = [];
+  private asked = false;
+  constructor(private readonly dispatcher: Dispatcher) {}
+  take(use: (batch: PacketBatch) => void): void {
+    this.waiting.push(use);
+    this.admit();
+  }
+  private admit(): void {
+    while (this.waiting.length > 0) {
+      const batch = this.dispatcher.acquire();
+      if (batch !== null) {
+        this.waiting.shift()!(batch);
+        continue;
+      }
+      if (this.asked) return;
+      this.asked = true;
+      this.dispatcher.whenFree(() => {
+        this.asked = false;
+        this.admit();
+      });
+      return;
+    }
+  }
+}
+
 function judge(
   engine: Engine,
+  admission: Admission,
   message: PacketBatchMessage,
   done: (error: SeineError | null, reply: VerdictBatchMessage | null) => void,
 ): void {
@@ -73,12 +110,7 @@ function judge(
     done(error as SeineError, null);
     return;
   }
-  const attempt = () => {
-    const batch = engine.dispatcher.acquire();
-    if (batch === null) {
-      engine.dispatcher.whenFree(attempt);
-      return;
-    }
+  admission.take((batch) => {
     fillBatch(batch, input);
     engine.dispatcher.submit(batch, 'grpc', { stampTime: input.time === undefined }, (error) => {
       let reply: VerdictBatchMessage | null = null;
@@ -110,17 +142,17 @@ function judge(
       engine.dispatcher.release(batch);
       done(error as SeineError | null, reply);
     });
-  };
-  attempt();
+  });
 }
 
 function datapath(engine: Engine): UntypedServiceImplementation {
+  const admission = new Admission(engine.dispatcher);
   return {
     process: (
       call: ServerUnaryCall<PacketBatchMessage, VerdictBatchMessage>,
       callback: sendUnaryData<VerdictBatchMessage>,
     ) => {
-      judge(engine, call.request, (error, reply) =>
+      judge(engine, admission, call.request, (error, reply) =>
         error !== null ? callback(toServiceError(error)) : callback(null, reply!),
       );
     },
@@ -137,7 +169,7 @@ function datapath(engine: Engine): UntypedServiceImplementation {
         if (failed) return;
         open++;
         if (open >= STREAM_WINDOW) call.pause();
-        judge(engine, message, (error, reply) => {
+        judge(engine, admission, message, (error, reply) => {
           open--;
           if (failed) return;
           if (error !== null) {
@@ -264,13 +296,26 @@ function control(engine: Engine, mayChange: boolean): UntypedServiceImplementati
           else if (++written % 1024 === 0) await new Promise((resolve) => setImmediate(resolve));
         }
         call.end();
-      })();
+      })().catch((error) => call.emit('error', toServiceError(error)));
     },
     watchFlows: (call: ServerWritableStream<object, object>) => {
       const stop = engine.watchRecords((records) => {
         for (const record of records) {
           const row = flowRow(engine, record);
           if (!passes(row, call.request)) continue;
+          if (call.writableLength > WATCH_BACKLOG) {
+            stop();
+            call.emit(
+              'error',
+              toServiceError(
+                new SeineError(
+                  'SEINE_ERR_BUSY',
+                  `${WATCH_BACKLOG} flow records wait for this watcher to read; watch again, or fewer by a filter`,
+                ),
+              ),
+            );
+            return;
+          }
           call.write({
             ...row,
             packets: String(row.packets),
@@ -310,7 +355,8 @@ export async function listenGrpc(engine: Engine, address: string): Promise<Liste
   const path = address.slice('unix:'.length);
   if (unix) await clearStaleSocket(path);
   const server = new Server({
-    'grpc.max_receive_message_length': 8 << 20,
+    'grpc.max_receive_message_length': unix ? RECEIVE_LIMIT_UNIX : RECEIVE_LIMIT,
+    'grpc.max_concurrent_streams': CALLS_PER_CONNECTION,
     'grpc.max_send_message_length': 32 << 20,
     'grpc.so_reuseport': 0,
   });

@@ -6,9 +6,9 @@ import { SeineError } from '../errors.js';
 import type { Metrics } from '../metrics/registry.js';
 import { PAGE } from './page.js';
 import { type RecentFlows, ruleRows } from './rows.js';
-import type { Listener } from './unix-listener.js';
+import { type Listener, tellTrouble } from './unix-listener.js';
 
-/** Connections that one listing shows at most; it says when there are more. */
+/** Connections that one listing shows at most; the header x-seine-more says that there are more. */
 const LISTED_MAX = 10_000;
 
 const json = (value: unknown): string =>
@@ -25,7 +25,7 @@ const HEADERS = {
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
 } as const;
 
-function listing(engine: Engine, flows: RecentFlows, what: string): unknown {
+function listing(engine: Engine, flows: RecentFlows, what: string, more: () => void): unknown {
   switch (what) {
     case 'ports':
       return engine.ports();
@@ -48,7 +48,10 @@ function listing(engine: Engine, flows: RecentFlows, what: string): unknown {
     case 'connections': {
       const list = [];
       for (const each of engine.connections()) {
-        if (list.length === LISTED_MAX) break;
+        if (list.length === LISTED_MAX) {
+          more();
+          break;
+        }
         list.push(each);
       }
       return list;
@@ -98,7 +101,10 @@ export async function listenHttp(
         } else if (path === '/') send(request, response, 200, 'text/html; charset=utf-8', PAGE);
         else {
           const what = /^\/api\/v1\/([a-z]+)$/.exec(path)?.[1];
-          const list = what === undefined ? undefined : listing(engine, flows, what);
+          const list =
+            what === undefined
+              ? undefined
+              : listing(engine, flows, what, () => response.setHeader('x-seine-more', 'true'));
           if (list === undefined)
             send(
               request,
@@ -133,6 +139,7 @@ export async function listenHttp(
     );
     server.listen(Number(match[3]), match[1] ?? (match[2] || '127.0.0.1'), resolve);
   });
+  server.removeAllListeners('error').on('error', tellTrouble(`listen.http: ${address}`));
   const bound = server.address() as AddressInfo;
   const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address;
   return {

@@ -33,7 +33,13 @@ export const helloMessage = (shards: number): Buffer =>
   });
 
 export const errorMessage = (batchId: number | bigint | null, error: SeineError): Buffer =>
-  frameMessage({ type: 'error', batchId, code: error.code, message: error.message });
+  frameMessage({
+    type: 'error',
+    // msgpackr writes larger numbers as doubles, which a client with typed integers does not take for an id.
+    batchId: typeof batchId === 'number' && batchId > 0xffffffff ? BigInt(batchId) : batchId,
+    code: error.code,
+    message: error.message,
+  });
 
 /** What a request is: a batch (its fields found in place), or not. */
 export interface BatchRequest {
@@ -72,6 +78,11 @@ class Cursor {
       this.at += 2;
       return this.octets.readUInt16BE(this.at - 2);
     }
+    if (tag === 0xdf) {
+      this.left(4);
+      this.at += 4;
+      return this.octets.readUInt32BE(this.at - 4);
+    }
     throw UNEXPECTED;
   }
   /** A string's start; its length in `size`. */
@@ -80,10 +91,13 @@ class Cursor {
     this.left(1);
     const tag = this.octets[this.at++]!;
     if (tag >>> 5 === 5) this.size = tag & 0x1f;
-    else if (tag === 0xd9) {
-      this.left(1);
-      this.size = this.octets[this.at++]!;
-    } else throw UNEXPECTED;
+    else {
+      const width = tag === 0xd9 ? 1 : tag === 0xda ? 2 : tag === 0xdb ? 4 : 0;
+      if (width === 0) throw UNEXPECTED;
+      this.left(width);
+      this.size = this.octets.readUIntBE(this.at, width);
+      this.at += width;
+    }
     this.left(this.size);
     const start = this.at;
     this.at += this.size;
@@ -113,9 +127,16 @@ class Cursor {
     const tag = this.octets[this.at++]!;
     if (tag < 0x80) return tag;
     if (tag >= 0xe0) return tag - 256;
-    const sizes: Record<number, number> = { 204: 1, 205: 2, 206: 4, 207: 8, 208: 1, 209: 2, 210: 4, 211: 8 };
-    const width = sizes[tag];
-    if (width === undefined) throw UNEXPECTED;
+    if (tag === 0xcb) {
+      // Encoders for JavaScript write integers beyond 32 bits as doubles.
+      this.left(8);
+      this.at += 8;
+      const value = this.octets.readDoubleBE(this.at - 8);
+      if (!Number.isSafeInteger(value)) throw UNEXPECTED;
+      return value;
+    }
+    if (tag < 0xcc || tag > 0xd3) throw UNEXPECTED;
+    const width = 1 << (tag & 3);
     this.left(width);
     const start = this.at;
     this.at += width;
@@ -309,7 +330,9 @@ export function fillFromRequest(batch: PacketBatch, octets: Buffer, request: Bat
 // --- answers ---
 
 const KEY = (text: string): number[] => [0xa0 | text.length, ...Buffer.from(text)];
-const HEAD_VERDICTS = [...KEY('type'), ...KEY('verdicts'), ...KEY('batchId'), 0xcf];
+const HEAD_VERDICTS = [...KEY('type'), ...KEY('verdicts'), ...KEY('batchId')];
+const UINT64 = [0xcf],
+  INT64 = [0xd3];
 const bin = (key: string): Uint8Array => Uint8Array.from([...KEY(key), 0xc6]);
 const K = {
   verdict: bin('verdict'),
@@ -348,6 +371,7 @@ export function verdictsMessage(
   const writer = new AnswerWriter(Buffer.allocUnsafe(bound));
   writer.raw([0x80 | (7 + (data === undefined ? 0 : 2) + (emit === undefined ? 0 : 1))]);
   writer.raw(HEAD_VERDICTS);
+  writer.raw(batchId < 0 ? INT64 : UINT64);
   writer.octets.writeBigUInt64BE(BigInt.asUintN(64, BigInt(batchId)), writer.at);
   writer.at += 8;
   writer.column(K.verdict, count);

@@ -99,7 +99,7 @@ export class UnixConnection implements Adopted {
       const batch = this.context.dispatcher.acquire();
       if (batch === null) {
         this.pause();
-        this.context.dispatcher.whenFree(() => this.resume());
+        this.waitForBatch();
         return;
       }
       this.begin = start + size;
@@ -149,6 +149,15 @@ export class UnixConnection implements Adopted {
     if (this.answers.length === 0) this.drained?.();
   }
 
+  private awaitingBatch = false;
+  private waitForBatch(): void {
+    if (this.awaitingBatch) return;
+    this.awaitingBatch = true;
+    this.context.dispatcher.whenFree(() => {
+      this.awaitingBatch = false;
+      this.resume();
+    });
+  }
   private pause(): void {
     if (this.paused) return;
     this.paused = true;
@@ -200,8 +209,8 @@ export class UnixConnection implements Adopted {
     if (this.closed) return Promise.resolve();
     return new Promise((resolve) => {
       this.whenClosed = resolve;
-      this.stopping = true;
-      this.endWhenAnswered();
+      this.socket.pause();
+      this.ended();
       // A client that does not take its answers does not hold the service up.
       setTimeout(() => this.destroy(), 2000).unref();
     });

@@ -40,13 +40,27 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+/** Says on standard error what a listener met after it began to listen, such as a lack of descriptors; it goes on. */
+export const tellTrouble =
+  (address: string) =>
+  (error: Error): void => {
+    process.stderr.write(`seine: warning: ${address}: ${error.message}\n`);
+  };
+
 /** `adopt` gets a descriptor of its own for every client. */
 export async function listenUnix(path: string, adopt: (fd: number) => void): Promise<Listener> {
   await clearStaleSocket(path);
   const server: Server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
     const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
-    const own = duplicateDescriptor(fd);
-    socket.destroy();
+    let own: number;
+    try {
+      own = duplicateDescriptor(fd);
+    } catch (error) {
+      tellTrouble(`unix:${path}`)(error as Error); // out of descriptors: this client is closed, others are served
+      return;
+    } finally {
+      socket.destroy();
+    }
     adopt(own);
   });
   await new Promise<void>((resolve, reject) => {
@@ -55,6 +69,7 @@ export async function listenUnix(path: string, adopt: (fd: number) => void): Pro
     server.listen(path, () => resolve());
     process.umask(before);
   });
+  server.removeAllListeners('error').on('error', tellTrouble(`unix:${path}`));
   chmodSync(path, SOCKET_MODE);
   return { address: `unix:${path}`, close: () => new Promise((resolve) => server.close(() => resolve())) };
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { connectControl } from '../../../src/client/control.js';
-import { GrpcClient, grpcBatch } from '../../../src/client/index.js';
+import { connect, GrpcClient, grpcBatch } from '../../../src/client/index.js';
 import type { SeineError } from '../../../src/errors.js';
 import { listenGrpc } from '../../../src/server/grpc.js';
 import { udp4 } from '../frames.js';
@@ -52,7 +52,7 @@ test('grpc: a bad batch ends its stream with code and place; others go on', asyn
   await client.close();
 });
 
-test('grpc: changes are refused on TCP and taken on the Unix listener', async (t) => {
+test('grpc: changes are refused on TCP and taken on the Unix listener, manifests of a large cluster too', async (t) => {
   const { engine, folder, closeAfter } = await startEngine(t, { example: true });
   const tcp = await listenGrpc(engine, '127.0.0.1:0');
   const unix = await listenGrpc(engine, `unix:${join(folder, 'g.sock')}`);
@@ -75,7 +75,20 @@ test('grpc: changes are refused on TCP and taken on the Unix listener', async (t
     ports.map(({ name }) => name),
     engine.ports().map(({ name }) => name),
   );
-  const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'big' } };
+  const namespace = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'big', annotations: { note: '' } } };
+  namespace.metadata.annotations.note = 'x'.repeat(9 << 20);
   const { changes } = (await trusted.call('Apply', { manifest: JSON.stringify(namespace) })) as { changes: object[] };
   assert.deepEqual(changes, [{ kind: 'Namespace', namespace: '', name: 'big', change: 'created' }]);
+});
+
+test('client: gRPC addresses are HOST:PORT, http://HOST:PORT and grpc:unix:PATH', async (t) => {
+  const { engine, folder, closeAfter } = await startEngine(t, { example: false });
+  const tcp = await listenGrpc(engine, '127.0.0.1:0');
+  closeAfter(tcp);
+  closeAfter(await listenGrpc(engine, `unix:${join(folder, 'g.sock')}`));
+  for (const address of [tcp.address, `http://${tcp.address}`, `grpc:unix:${join(folder, 'g.sock')}`]) {
+    const client = await connect(address);
+    assert.equal((await client.process(one)).verdict[0], 1, address);
+    await client.close();
+  }
 });

@@ -22,6 +22,8 @@ const strings = (text: string): Buffer[] => {
   return [
     Buffer.concat([Buffer.of(0xa0 | octets.length), octets]),
     Buffer.concat([Buffer.of(0xd9, octets.length), octets]),
+    Buffer.concat([Buffer.of(0xda), u16(octets.length), octets]),
+    Buffer.concat([Buffer.of(0xdb), u32(octets.length), octets]),
   ];
 };
 const bins = (octets: Buffer): Buffer[] => [
@@ -40,7 +42,11 @@ const integers = (value: number): Buffer[] => [
   Buffer.concat([Buffer.of(0xd2), u32(value)]),
   Buffer.concat([Buffer.of(0xd3), u32(0), u32(value)]),
 ];
-const maps = (count: number): Buffer[] => [Buffer.of(0x80 | count), Buffer.concat([Buffer.of(0xde), u16(count)])];
+const maps = (count: number): Buffer[] => [
+  Buffer.of(0x80 | count),
+  Buffer.concat([Buffer.of(0xde), u16(count)]),
+  Buffer.concat([Buffer.of(0xdf), u32(count)]),
+];
 const read = (octets: Buffer) => {
   const reader = new RequestReader(octets);
   const request = { ...reader.read(0, octets.length) };
@@ -49,13 +55,13 @@ const read = (octets: Buffer) => {
   return { request, batch };
 };
 
-test('message: ints and bins of any width, maps and strings up to their second, keys in any order, columns at any alignment', () => {
+test('message: any widths of map, str, bin and int, keys in any order, columns at any alignment', () => {
   for (let spelling = 0; spelling < 36; spelling++) {
-    const key = (name: string) => strings(name)[spelling % 2]!;
+    const key = (name: string) => strings(name)[spelling % 4]!;
     const bin = (octets: Buffer) => bins(octets)[spelling % 3]!;
     const int = (value: number) => integers(value)[spelling % 9]!;
     const fields = [
-      [key('type'), strings('batch')[spelling % 2]!],
+      [key('type'), strings('batch')[spelling % 4]!],
       [key('batchId'), int(77)],
       [key('data'), bin(frame)],
       [key('length'), bin(words(frame.length))],
@@ -64,7 +70,7 @@ test('message: ints and bins of any width, maps and strings up to their second, 
       [key('returnPackets'), Buffer.of(0xc3)],
     ].map((pair) => Buffer.concat(pair));
     const turned = [...fields.slice(spelling % 7), ...fields.slice(0, spelling % 7)];
-    const { request, batch } = read(Buffer.concat([maps(7)[spelling % 2]!, ...turned]));
+    const { request, batch } = read(Buffer.concat([maps(7)[spelling % 3]!, ...turned]));
     assert.equal(request.batchId, 77, `spelling ${spelling}`);
     assert.equal(request.returnPackets, true);
     assert.deepEqual(
@@ -90,10 +96,16 @@ const withId = (id: Buffer): Buffer =>
     Buffer.of(3),
   ]);
 
-test('message: a batchId comes back as the number that it was, beyond 32 and 53 bits too', () => {
+test('message: a batchId comes back as the number that it was: beyond 32 and 53 bits, negative, a whole double', () => {
+  const double = Buffer.alloc(9);
+  double[0] = 0xcb;
+  double.writeDoubleBE(2 ** 40, 1);
   const cases: [Buffer, bigint][] = [
     [Buffer.concat([Buffer.of(0xcf), u32(0xffffffff), u32(0xffffffff)]), 2n ** 64n - 1n],
     [Buffer.concat([Buffer.of(0xcf), u32(1), u32(0)]), 2n ** 32n],
+    [Buffer.of(0xff), -1n],
+    [Buffer.concat([Buffer.of(0xd3), u32(0x80000000), u32(0)]), -(2n ** 63n)],
+    [double, 2n ** 40n],
   ];
   for (const [id, value] of cases) {
     const { request, batch } = read(withId(id));
@@ -101,6 +113,7 @@ test('message: a batchId comes back as the number that it was, beyond 32 and 53 
     const refusal = errorMessage(request.batchId, new SeineError('SEINE_ERR_BATCH_INVALID', 'wrong')).subarray(4);
     assert.equal(BigInt((unpack(answer) as { batchId: number | bigint }).batchId), value);
     assert.equal(BigInt((unpack(refusal) as { batchId: number | bigint }).batchId), value);
+    assert.ok(!refusal.subarray(0, 32).includes(0xcb), 'an id is never written as a double');
   }
 });
 
