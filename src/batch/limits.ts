@@ -1,6 +1,6 @@
 /** The limits of a batch (contract §3), checked by every front end; an error names limit and frame. */
 import { SeineError } from '../errors.js';
-import { BATCH_OCTETS_LIMIT, BATCH_ROWS, FRAME_MAX_SIZE, FRAME_MIN_SIZE } from './packet-batch.js';
+import { BATCH_OCTETS_LIMIT, BATCH_ROWS, EMIT_ROWS, FRAME_MAX_SIZE, FRAME_MIN_SIZE } from './packet-batch.js';
 
 /** A message of the Unix socket may hold this many octets. */
 export const MESSAGE_OCTETS_LIMIT = 5 * 1024 * 1024;
@@ -10,6 +10,17 @@ export const LIMITS = {
   batchOctets: BATCH_OCTETS_LIMIT,
   messageOctets: MESSAGE_OCTETS_LIMIT,
 } as const;
+
+/** An answer holds at most this many octets: what any gRPC client takes by default (contract §3). */
+export const ANSWER_OCTETS_LIMIT = 4 * 1024 * 1024;
+/** Octets of an answer beside frames: a row's verdict, ports, rule, lengths and its encapsulation (IPv6: 70), at most. */
+const ANSWER_ROW_OCTETS = 96;
+/** Octets of one emission's out-port and length, at most, times the emissions that a batch can have; and of field heads. */
+const ANSWER_EMISSION_OCTETS = EMIT_ROWS * 8 + 1024;
+
+/** Octets that the frames that the engine makes for a batch may have, so that its answer stays within the limit. */
+export const emissionRoom = (frames: number, octets: number): number =>
+  Math.max(0, ANSWER_OCTETS_LIMIT - octets - frames * ANSWER_ROW_OCTETS - ANSWER_EMISSION_OCTETS);
 
 /** Checks counts of frames: how many there are, and how many in-ports and times stand beside them (null: none given). */
 export function checkCounts(frames: number, octets: number, inPorts: number, times: number | null): void {

@@ -94,7 +94,10 @@ export const COLUMN_OFFSET: Readonly<Record<ColumnName, number>> = (() => {
 })();
 export const COLUMNS_SIZE = COLUMNS.reduce((sum, [, size, per]) => sum + size * per * BATCH_ROWS + COLUMN_PADDING, 0);
 
-/** Frames that the engine makes itself. Header: count, octets used (both Atomics); then EMIT_ROWS descriptors, data. */
+/**
+ * Frames that the engine makes itself. Header: count, octets used of the data, octets that all may have together (set at
+ * submit), octets that they have (all but the third Atomics); then EMIT_ROWS descriptors, data.
+ */
 export const EMIT_ROWS = 8192;
 export const EMIT_HEADER_WORDS = 16;
 export const EMIT_WORDS = 4; // row, out-port, octets, offset in the emission's data; offset EMIT_COPY = the row's frame

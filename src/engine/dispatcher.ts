@@ -7,6 +7,7 @@
  * another shard: when a batch is judged, its error rows go to the shards of their own keys, batch by batch in order.
  */
 import { Port } from '../batch/drop-reason.js';
+import { emissionRoom } from '../batch/limits.js';
 import { Kind, PacketBatch, RowFlag, SHARDS_MAX } from '../batch/packet-batch.js';
 import { looseHash } from '../conntrack/connection-key.js';
 import { FragmentTable } from '../conntrack/fragments.js';
@@ -26,6 +27,10 @@ import type { Dispatcher, SubmitOptions } from './engine-view.js';
 import type { Fabric } from './fabric.js';
 import { incarnationsOf, ringOffset } from './fabric.js';
 import { Doorbell, Ring } from './ring.js';
+
+/** A capture's packets are in no answer: only the emission area itself bounds what is made for them. */
+const REPLAY_EMISSION_ROOM = 0x7fffffff;
+const endOf = (batch: PacketBatch): number => batch.offset[batch.count - 1]! + batch.length[batch.count - 1]!;
 
 export const Message = { Judge: 1, Account: 2, Failed: 3 } as const;
 
@@ -100,8 +105,11 @@ export class ThreadDispatcher implements Dispatcher {
     const index = this.batches.indexOf(batch);
     if (index < 0 || this.free.includes(index)) throw new Error('a batch is released by its owner, once');
     this.free.push(index);
-    const waiter = this.waiters.shift();
-    if (waiter !== undefined) queueMicrotask(waiter);
+    if (this.waiters.length > 0) queueMicrotask(() => this.wake());
+  }
+  /** A waiter that no longer wants a batch, a client gone meanwhile, leaves it to the next. */
+  private wake(): void {
+    while (this.free.length > 0 && this.waiters.length > 0) this.waiters.shift()!();
   }
   get inFlight(): number {
     return this.order.length;
@@ -117,6 +125,8 @@ export class ThreadDispatcher implements Dispatcher {
     const { count } = batch;
     batch.emitWords[0] = 0;
     batch.emitWords[1] = 0;
+    batch.emitWords[2] = this.replay ? REPLAY_EMISSION_ROOM : emissionRoom(count, endOf(batch));
+    batch.emitWords[3] = 0;
     this.stampTime(batch, options.stampTime);
     kernels.parseRows(batch, 0, count);
     if (nativeEnabled) this.counters.count('rowsByNative', count);

@@ -22,9 +22,17 @@ export class Emitter {
   private readonly window = new Map<string, { second: number; count: number }>();
   constructor(private readonly counters: SharedCounters) {}
 
+  /** Takes `size` of the octets that the batch's emissions may have together, so that its answer keeps its limit. */
+  private room(words: Int32Array, size: number): boolean {
+    if (Atomics.add(words, 3, size) + size <= words[2]!) return true;
+    Atomics.sub(words, 3, size);
+    return this.lost();
+  }
+
   /** Puts a frame out of `outPort`; false (counted) when the batch's emission area is full. */
   frame(batch: PacketBatch, row: number, outPort: number, octets: Uint8Array, kind: EmissionKind): boolean {
     const words = batch.emitWords;
+    if (!this.room(words, octets.length)) return false;
     const offset = Atomics.add(words, 1, octets.length);
     if (offset + octets.length > EMIT_DATA_SIZE) return this.lost();
     const index = Atomics.add(words, 0, 1);
@@ -42,6 +50,7 @@ export class Emitter {
   /** A copy of the row's own frame out of another port. */
   copy(batch: PacketBatch, row: number, outPort: number, kind: EmissionKind): boolean {
     const words = batch.emitWords;
+    if (!this.room(words, batch.length[row]!)) return false;
     const index = Atomics.add(words, 0, 1);
     if (index >= EMIT_ROWS) return this.lost();
     const at = EMIT_HEADER_WORDS + index * EMIT_WORDS;

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type ServiceError, status } from '@grpc/grpc-js';
-import { connectControl } from '../../../src/client/control.js';
+import { credentials, type ServiceError, status } from '@grpc/grpc-js';
+import { connectControl, loadSeine } from '../../../src/client/control.js';
 import { connect, GrpcClient, grpcBatch } from '../../../src/client/index.js';
 import type { SeineError } from '../../../src/errors.js';
 import { listenGrpc } from '../../../src/server/grpc.js';
@@ -79,6 +79,50 @@ test('grpc: changes are refused on TCP and taken on the Unix listener, manifests
   namespace.metadata.annotations.note = 'x'.repeat(9 << 20);
   const { changes } = (await trusted.call('Apply', { manifest: JSON.stringify(namespace) })) as { changes: object[] };
   assert.deepEqual(changes, [{ kind: 'Namespace', namespace: '', name: 'big', change: 'created' }]);
+});
+
+test('grpc: an answer with the copies of broadcasts stays within 4 MiB; what is left out is counted', async (t) => {
+  const { engine, closeAfter } = await startEngine(t, { example: true });
+  const listener = await listenGrpc(engine, '127.0.0.1:0');
+  closeAfter(listener);
+  const pods = engine.ports().filter(({ kind }) => kind === 'pod');
+  // A pod that egress policy lets broadcast, found by trying.
+  const attempt = (pod: (typeof pods)[number], sport: number, payload: number): Uint8Array =>
+    udp4({
+      srcMac: pod.mac!,
+      dstMac: 'ff:ff:ff:ff:ff:ff',
+      src: pod.ips.find((ip) => !ip.includes(':'))!,
+      dst: '255.255.255.255',
+      sport,
+      dport: 67,
+      payload: new Uint8Array(payload),
+    });
+  const tries = await engine.process({
+    data: Buffer.concat(pods.map((pod) => attempt(pod, 1, 100))),
+    length: Uint32Array.from(pods, (pod) => attempt(pod, 1, 100).length),
+    inPort: Uint32Array.from(pods, ({ port }) => port),
+  });
+  const sender = pods[tries.outPort.indexOf(65535)];
+  assert.ok(sender !== undefined, 'a pod of the example may broadcast');
+  const frames = Array.from({ length: 2000 }, (_, i) => attempt(sender, 1000 + i, 1458));
+  const { Datapath } = loadSeine();
+  // The default limits of a client: 4 MiB.
+  const client = new Datapath(listener.address, credentials.createInsecure());
+  const reply = await new Promise<{ emit: { length: number[] }; verdict: Buffer }>((resolve, reject) =>
+    (client as never as Record<string, (request: object, done: (error: Error | null, reply: never) => void) => void>)
+      .process!(
+      grpcBatch(1, {
+        data: Buffer.concat(frames),
+        length: Uint32Array.from(frames, ({ length }) => length),
+        inPort: sender.port,
+        returnPackets: true,
+      }),
+      (error, value) => (error === null ? resolve(value) : reject(error)),
+    ),
+  );
+  client.close();
+  assert.equal(reply.verdict.length, frames.length);
+  assert.ok(reply.emit.length.length > 0);
 });
 
 test('client: gRPC addresses are HOST:PORT, http://HOST:PORT and grpc:unix:PATH', async (t) => {

@@ -100,3 +100,16 @@ test('unix-connection: more clients than batches, over two workers, some gone in
     socket.destroy();
   }
 });
+
+test('dispatcher: a waiter that no longer wants its batch leaves it to the next', async (t) => {
+  const { engine } = await startEngine(t, { example: false });
+  const held = [];
+  for (let each = engine.dispatcher.acquire(); each !== null; each = engine.dispatcher.acquire()) held.push(each);
+  let woken = 0;
+  engine.dispatcher.whenFree(() => {});
+  engine.dispatcher.whenFree(() => {});
+  engine.dispatcher.whenFree(() => woken++);
+  engine.dispatcher.release(held.pop()!);
+  await eventually('the third waiter', () => woken === 1, 2000);
+  for (const each of held) engine.dispatcher.release(each);
+});
