@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Verdict } from '../../src/batch/drop-reason.js';
 import { composeRows } from '../../src/batch/compose.js';
-import { BATCH_ROWS, PacketBatch, Rewrite } from '../../src/batch/packet-batch.js';
+import { BATCH_ROWS, PacketBatch, Rewrite, RowFlag } from '../../src/batch/packet-batch.js';
 import { RewriteTable } from '../../src/batch/rewrite-table.js';
 import { tupleHash } from '../../src/flow/tuple-hash.js';
 import { nativeKernels, references } from '../../src/native/kernels.js';
@@ -15,17 +15,31 @@ const seed = fuzzSeed();
 const rng = new Random(seed);
 const ROUNDS = process.env.SEINE_SLOW === '1' ? 400 : 40;
 
+/** Octets of any kind, the EtherType of an IP packet in front of most of them. */
+function garbage(): Uint8Array {
+  const octets = rng.octets(rng.below(120));
+  if (octets.length > 14 && rng.below(4) > 0) {
+    octets.set(rng.oneIn(2) ? [0x08, 0x00] : [0x86, 0xdd], 12);
+    octets[14] = octets[12] === 0x08 ? 0x40 | rng.below(16) : 0x60;
+  }
+  return octets;
+}
+
 function fill(batch: PacketBatch, count: number): void {
   let at = 0;
   batch.count = 0;
   for (let row = 0; row < count; row++) {
     let frame = randomFrame(rng);
     if (rng.below(3) > 0) frame = mutateFrame(rng, frame);
+    if (rng.oneIn(6)) frame = garbage();
     if (at + frame.length > 1 << 20) break;
+    // What a snap length cut off was on the wire all the same.
+    const onWire = rng.below(8) === 0 ? frame.length + rng.below(2000) : frame.length;
+    if (rng.oneIn(4)) frame = frame.subarray(0, rng.below(Math.min(frame.length, rng.oneIn(2) ? 120 : 65_536) + 1));
     batch.data.set(frame, at);
     batch.offset[row] = at;
     batch.length[row] = frame.length;
-    batch.wireLength[row] = rng.below(8) === 0 ? frame.length + rng.below(2000) : frame.length;
+    batch.wireLength[row] = onWire;
     batch.frameOctets[row] = frame.length;
     batch.inPort[row] = rng.below(6);
     at += frame.length;
@@ -33,15 +47,19 @@ function fill(batch: PacketBatch, count: number): void {
   }
 }
 
-test(`native: parse fills the same columns as its reference, sound and mutated frames alike (seed ${seed})`, () => {
+test(`native: parse fills the same columns as its reference, sound, mutated and random octets alike (seed ${seed})`, () => {
   const one = new PacketBatch();
   const two = new PacketBatch();
   for (let round = 0; round < ROUNDS; round++) {
-    fill(one, 256);
+    // What lies in the columns before must not matter, and rows outside first … first + count − 1 must stay as they are.
+    one.block.set(rng.octets(4096), rng.below(one.block.length - 4096));
+    fill(one, 1 + rng.below(400));
     two.block.set(one.block);
     two.data.set(one.data.subarray(0, 1 << 20));
-    references.parseRows(one, 0, one.count);
-    native.parseRows(two, 0, one.count);
+    const first = rng.oneIn(2) ? 0 : rng.below(one.count);
+    const count = rng.oneIn(2) ? one.count - first : rng.below(one.count - first + 1);
+    references.parseRows(one, first, count);
+    native.parseRows(two, first, count);
     if (Buffer.compare(one.block, two.block) === 0) continue;
     for (let row = 0; row < one.count; row++) {
       for (const name of [
@@ -67,7 +85,7 @@ test(`native: parse fills the same columns as its reference, sound and mutated f
   }
 });
 
-test(`native: tuple hashes of instruction, table and reference agree, for both directions (seed ${seed})`, () => {
+test(`native: tuple hashes of the addon and its reference agree, for both directions (seed ${seed})`, () => {
   for (let i = 0; i < 20_000; i++) {
     const address = Uint32Array.from({ length: 8 }, () => (rng.below(4) === 0 ? rng.below(3) : rng.below(0x100000000)));
     const family = rng.below(2) === 0 ? 4 : 6;
@@ -114,6 +132,7 @@ test(`native: frames leave with the same octets, rewritten and encapsulated (see
     remote: [0xfd000000, 0, 0, 2],
     udpChecksum: true,
   });
+  table.setNode(4095, { ...tunnel, family: 6, local: [1, 2, 3, 4], remote: [5, 6, 7, 8], udpChecksum: false });
   const batch = new PacketBatch();
   const rows = new Int32Array(BATCH_ROWS);
   const [sizes1, sizes2] = [new Uint32Array(BATCH_ROWS), new Uint32Array(BATCH_ROWS)];
@@ -123,19 +142,65 @@ test(`native: frames leave with the same octets, rewritten and encapsulated (see
     references.parseRows(batch, 0, batch.count);
     let count = 0;
     for (let row = 0; row < batch.count; row++) {
-      if ((batch.flags[row]! & 1) === 0 || batch.length[row]! < 60) continue;
+      if (rng.oneIn(4)) continue;
       batch.verdict[row] = Verdict.Forward;
       batch.outPort[row] = rng.below(6);
-      batch.tunnel[row] = rng.below(5);
-      batch.rewrite[row] = rng.below(16) & (Rewrite.DestinationMac | Rewrite.DecrementTtl | Rewrite.Encapsulate);
+      batch.tunnel[row] = rng.oneIn(5) ? 4095 : rng.below(5);
+      // Only what has the header that a bit changes is ever rewritten.
+      const sound = (batch.flags[row]! & RowFlag.Sound) !== 0;
+      const may = sound ? 15 : Rewrite.Encapsulate | (batch.length[row]! < 14 ? 0 : Rewrite.DestinationMac);
+      batch.rewrite[row] = rng.below(16) & may;
       rows[count++] = row;
     }
-    const size = composeRows(batch, table.octets, rows, count, out1, 0, sizes1);
-    assert.equal(native.composeRows(batch, table.octets, rows, count, out2, 0, sizes2), size);
+    if (rng.oneIn(2)) rows.subarray(0, count).reverse();
+    const outAt = rng.below(100);
+    const size = composeRows(batch, table.octets, rows, count, out1, outAt, sizes1);
+    assert.equal(native.composeRows(batch, table.octets, rows, count, out2, outAt, sizes2), size);
     assert.deepEqual(sizes2.subarray(0, count), sizes1.subarray(0, count));
-    assert.equal(Buffer.compare(out1.subarray(0, size), out2.subarray(0, size)), 0);
-    if (size > 10)
-      assert.equal(native.composeRows(batch, table.octets, rows, count, out2.subarray(0, size - 1), 0, sizes2), -1);
+    assert.equal(Buffer.compare(out1.subarray(0, outAt + size), out2.subarray(0, outAt + size)), 0);
+    if (size === 0) continue;
+    const short = out2.subarray(0, outAt + size - 1);
+    assert.equal(composeRows(batch, table.octets, rows, count, short, outAt, sizes1), -1);
+    assert.equal(native.composeRows(batch, table.octets, rows, count, short, outAt, sizes2), -1);
+  }
+});
+
+test('native: a frame whose outer length would pass 65,535 octets has size 0 and the next one follows', () => {
+  const table = new RewriteTable();
+  const node = {
+    sourceMac: null,
+    destinationMac: null,
+    port: 4789,
+    vni: 1,
+    ttl: 64,
+    dontFragment: false,
+    udpChecksum: true,
+  };
+  table.setNode(1, { ...node, family: 4, local: [1], remote: [2] });
+  table.setNode(2, { ...node, family: 6, local: [1, 0, 0, 1], remote: [1, 0, 0, 2] });
+  const batch = new PacketBatch();
+  const rows = Int32Array.of(0, 1);
+  const out = [new Uint8Array(140_000), new Uint8Array(140_000)] as const;
+  for (const [tunnel, overhead] of [
+    [1, 36],
+    [2, 56],
+  ] as const) {
+    for (const length of [65_535 - overhead, 65_535 - overhead + 1, 65_557]) {
+      batch.data.set(rng.octets(66_000));
+      batch.offset.set([0, 65_600]);
+      batch.length.set([length, 100]);
+      batch.tunnel.set([tunnel, tunnel]);
+      batch.rewrite.set([Rewrite.Encapsulate, Rewrite.Encapsulate]);
+      const fits = length + overhead <= 65_535;
+      const expected = [fits ? length + overhead + 14 : 0, 100 + overhead + 14];
+      [references, native].forEach(({ composeRows: compose }, i) => {
+        const sizes = new Uint32Array(2);
+        const written = compose(batch, table.octets, rows, 2, out[i]!, 0, sizes);
+        assert.deepEqual([...sizes], expected);
+        assert.equal(written, expected[0]! + expected[1]!);
+      });
+      assert.equal(Buffer.compare(out[0], out[1]), 0);
+    }
   }
 });
 
@@ -148,8 +213,23 @@ test('native: the addon refuses arguments of the wrong type, size or range', () 
   assert.throws(() => native.parseRows(batch, 4000, 200), /outside the batch/);
   assert.throws(() => native.internetChecksum(new Uint8Array(4), 2, 4), /outside the array/);
   assert.throws(() => native.tupleHash(new Uint32Array(4), 0, 4, 6, 1, 2), /outside the array/);
+  assert.throws(() => native.parseRows({ block: 5, data: batch.data } as never, 0, 1), TypeError);
+  assert.throws(() => native.parseRows({ block: batch.block.subarray(4), data: batch.data } as never, 0, 1), TypeError);
+  assert.throws(() => native.parseRows(batch, Number.NaN, 1), TypeError);
+  assert.throws(() => native.parseRows(batch, -1, 1), TypeError);
   assert.throws(
     () => native.composeRows(batch, new Uint8Array(3), new Int32Array(1), 1, new Uint8Array(10), 0, new Uint32Array(1)),
     /too short/,
   );
+  batch.length[0] = 10;
+  const compose = (rows: Int32Array, count: number, outAt = 0) =>
+    native.composeRows(batch, new RewriteTable().octets, rows, count, new Uint8Array(99), outAt, new Uint32Array(9));
+  assert.throws(() => compose(Int32Array.of(-1), 1), /a row lies outside the batch/);
+  assert.throws(() => compose(Int32Array.of(BATCH_ROWS), 1), /a row lies outside the batch/);
+  assert.throws(() => compose(Int32Array.of(0), 2), /larger than the list/);
+  assert.throws(() => compose(Int32Array.of(0), 1, 100), /too short/);
+  batch.rewrite[0] = Rewrite.DecrementTtl;
+  assert.throws(() => compose(Int32Array.of(0), 1), /no IP header/);
+  batch.rewrite[0] = Rewrite.DestinationMac;
+  assert.throws(() => compose(Int32Array.of(0), 1), /no Ethernet header/);
 });
