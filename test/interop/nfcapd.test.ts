@@ -53,7 +53,7 @@ async function nfcapd(t: TestContext): Promise<{ target: string; stop(): Promise
   let log = '';
   child.stdout.on('data', (text) => (log += text));
   child.stderr.on('data', (text) => (log += text));
-  const ended = once(child, 'exit');
+  const ended = once(child, 'close'); // its last lines are read by then
   t.after(() => child.exitCode ?? child.kill('SIGKILL'));
   for (let i = 0; receiverBacklog(port) === null; i++) {
     assert.ok(i < 200 && child.exitCode === null, `nfcapd does not listen: ${log}`);
