@@ -1,7 +1,12 @@
 // The addon: checks every argument, then calls a kernel on raw pointers. One call per batch. Kernels know no N-API.
+#include <fcntl.h>
 #include <napi.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstring>
+#include <initializer_list>
+#include <utility>
 #include "batch.h"
 #include "checksum.h"
 #include "compose.h"
@@ -15,6 +20,7 @@ namespace {
 using Napi::CallbackInfo;
 
 [[noreturn]] void refuse(const CallbackInfo& info, const char* what) { throw Napi::TypeError::New(info.Env(), what); }
+[[noreturn]] void refuse_range(const CallbackInfo& info, const char* what) { throw Napi::RangeError::New(info.Env(), what); }
 
 template <typename T>
 struct Span {
@@ -34,40 +40,40 @@ Span<T> array(const CallbackInfo& info, size_t index, napi_typedarray_type type,
   return {static_cast<T*>(data), length};
 }
 
-uint32_t number(const CallbackInfo& info, size_t index, const char* what) {
+uint32_t number(const CallbackInfo& info, size_t index, const char* what, uint32_t largest = UINT32_MAX) {
   if (index >= info.Length() || !info[index].IsNumber()) refuse(info, what);
   const double value = info[index].As<Napi::Number>().DoubleValue();
-  if (!(value >= 0 && value <= 4294967295.0)) refuse(info, what);
+  if (!(value >= 0 && value <= largest)) refuse_range(info, what);
   return static_cast<uint32_t>(value);
 }
 
 seine::BatchColumns* columns(const CallbackInfo& info, size_t index) {
   const auto block = array<uint8_t>(info, index, napi_uint8_array, "the batch's column block is a Uint8Array");
   if (block.size < sizeof(seine::BatchColumns) || reinterpret_cast<uintptr_t>(block.data) % 8 != 0)
-    refuse(info, "the batch's column block is too small or not aligned");
+    refuse_range(info, "the batch's column block is too small or not aligned");
   return reinterpret_cast<seine::BatchColumns*>(block.data);
 }
 
 void check_frames(const CallbackInfo& info, const seine::BatchColumns* b, size_t data_size, uint32_t row) {
   if (b->length[row] > data_size || b->offset[row] > data_size - b->length[row])
-    refuse(info, "a row's frame lies outside the batch's data");
+    refuse_range(info, "a row's frame lies outside the batch's data");
 }
 
-// parseRows(block, data, first, count)
+// parseRows(block, data, first, count[, byTable])
 Napi::Value ParseRows(const CallbackInfo& info) {
   auto* b = columns(info, 0);
   const auto data = array<uint8_t>(info, 1, napi_uint8_array, "data is a Uint8Array");
   const uint32_t first = number(info, 2, "first is a row"), count = number(info, 3, "count is a number of rows");
-  if (first > seine::BATCH_ROWS || count > seine::BATCH_ROWS - first) refuse(info, "rows lie outside the batch");
+  if (first > seine::BATCH_ROWS || count > seine::BATCH_ROWS - first) refuse_range(info, "rows lie outside the batch");
   for (uint32_t row = first; row < first + count; row++) check_frames(info, b, data.size, row);
-  seine::parse_rows(b, data.data, first, count);
+  seine::parse_rows(b, data.data, first, count, info.Length() > 4 && info[4].ToBoolean());
   return info.Env().Undefined();
 }
 
 void check_rows(const CallbackInfo& info, const Span<int32_t>& rows, uint32_t count) {
-  if (count > rows.size || count > seine::BATCH_ROWS) refuse(info, "count is larger than the list of rows");
+  if (count > rows.size || count > seine::BATCH_ROWS) refuse_range(info, "count is larger than the list of rows");
   for (uint32_t i = 0; i < count; i++)
-    if (rows.data[i] < 0 || rows.data[i] >= static_cast<int32_t>(seine::BATCH_ROWS)) refuse(info, "a row lies outside the batch");
+    if (rows.data[i] < 0 || rows.data[i] >= static_cast<int32_t>(seine::BATCH_ROWS)) refuse_range(info, "a row lies outside the batch");
 }
 
 // replayRows(block, words, epochs, timeouts, recordTimeouts, classes, rows, count, slow)
@@ -82,20 +88,20 @@ Napi::Value ReplayRows(const CallbackInfo& info) {
   const uint32_t count = number(info, 7, "count is a number of rows");
   const auto slow = array<int32_t>(info, 8, napi_int32_array, "slow is an Int32Array");
   check_rows(info, rows, count);
-  if (slow.size < count || epochs.size < 65536 || records.size < 2) refuse(info, "an argument of replayRows is too short");
-  if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse(info, "classes is a power of two long");
+  if (slow.size < count || epochs.size < 65536 || records.size < 2) refuse_range(info, "an argument of replayRows is too short");
+  if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse_range(info, "classes is a power of two long");
   const auto& t = seine::replay_timeouts;
   for (const uint32_t index : {t.tcp_syn_sent, t.tcp_syn_recv, t.tcp_established, t.tcp_fin_wait, t.tcp_time_wait, t.tcp_close, t.udp_first,
                                t.udp_single, t.udp_multiple})
-    if (index >= timeouts.size) refuse(info, "timeouts is too short");
-  if (words.size < 64) refuse(info, "the table is too short");
+    if (index >= timeouts.size) refuse_range(info, "timeouts is too short");
+  if (words.size < 64) refuse_range(info, "the table is too short");
   // The header of src/conntrack/table.ts: capacity, slot mask; the parts follow in order.
   const size_t capacity = words.data[0], slot_mask = words.data[1];
   const size_t slots_at = 64 + 4096;
   const size_t entries_at = slots_at + (slot_mask + 1) * 2;
   const size_t addresses_at = entries_at + capacity * seine::ENTRY_WORDS;
   if (addresses_at + capacity * 8 != words.size || ((slot_mask + 1) & slot_mask) != 0 || addresses_at > UINT32_MAX)
-    refuse(info, "the table's header does not fit its size");
+    refuse_range(info, "the table's header does not fit its size");
   const seine::ReplayContext context{words.data,
                                      static_cast<uint32_t>(slot_mask),
                                      static_cast<uint32_t>(slots_at),
@@ -121,15 +127,15 @@ Napi::Value ComposeRows(const CallbackInfo& info) {
   const auto sizes = array<uint32_t>(info, 7, napi_uint32_array, "sizes is a Uint32Array");
   check_rows(info, rows, count);
   if (table.size != seine::REWRITE_TABLE_SIZE || sizes.size < count || out_at > out.size)
-    refuse(info, "an argument of composeRows is too short");
+    refuse_range(info, "an argument of composeRows is too short");
   for (uint32_t i = 0; i < count; i++) {
     const uint32_t row = static_cast<uint32_t>(rows.data[i]);
     check_frames(info, b, data.size, row);
     if ((b->rewrite[row] & (seine::DECREMENT_TTL | seine::DECREMENT_TTL_TWICE)) != 0 &&
         b->l3_offset[row] + (b->kind[row] == seine::IP6 ? 40u : 20u) > b->length[row])
-      refuse(info, "a row to be rewritten has no IP header");
+      refuse_range(info, "a row to be rewritten has no IP header");
     if ((b->rewrite[row] & seine::DESTINATION_MAC) != 0 && b->length[row] < 14)
-      refuse(info, "a row to be rewritten has no Ethernet header");
+      refuse_range(info, "a row to be rewritten has no Ethernet header");
   }
   return Napi::Number::New(info.Env(), static_cast<double>(seine::compose_rows(b, data.data, table.data, rows.data, count, out.data,
                                                                                out_at, out.size, sizes.data)));
@@ -139,31 +145,32 @@ Napi::Value ComposeRows(const CallbackInfo& info) {
 Napi::Value Checksum(const CallbackInfo& info) {
   const auto octets = array<uint8_t>(info, 0, napi_uint8_array, "octets is a Uint8Array");
   const uint32_t offset = number(info, 1, "offset"), length = number(info, 2, "length"), initial = number(info, 3, "initial");
-  if (length > octets.size || offset > octets.size - length) refuse(info, "the octets lie outside the array");
+  if (length > octets.size || offset > octets.size - length) refuse_range(info, "the octets lie outside the array");
   return Napi::Number::New(info.Env(), seine::internet_checksum(octets.data + offset, length, initial));
 }
 
 // updateChecksum16(checksum, before, after)
 Napi::Value UpdateChecksum(const CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), seine::update_checksum16(static_cast<uint16_t>(number(info, 0, "checksum")),
-                                                                static_cast<uint16_t>(number(info, 1, "before")),
-                                                                static_cast<uint16_t>(number(info, 2, "after"))));
+  const auto word = [&](size_t index, const char* what) { return static_cast<uint16_t>(number(info, index, what, 0xffff)); };
+  return Napi::Number::New(info.Env(), seine::update_checksum16(word(0, "checksum is 16 bits"), word(1, "before is 16 bits"),
+                                                                word(2, "after is 16 bits")));
 }
 
-// tupleHash(address, at, family, protocol, srcPort, dstPort[, table])
+// tupleHash(address, at, family, protocol, srcPort, dstPort[, byTable])
 Napi::Value TupleHash(const CallbackInfo& info) {
   const auto address = array<uint32_t>(info, 0, napi_uint32_array, "address is a Uint32Array");
-  const uint32_t at = number(info, 1, "at");
-  if (address.size < 8 || at > address.size - 8) refuse(info, "the addresses lie outside the array");
+  const uint32_t at = number(info, 1, "at is an index"), family = number(info, 2, "family is 4 or 6");
+  if (address.size < 8 || at > address.size - 8) refuse_range(info, "the addresses lie outside the array");
+  if (family != 4 && family != 6) refuse_range(info, "family is 4 or 6");
   const auto hash = info.Length() > 6 && info[6].ToBoolean() ? seine::tuple_hash_table : seine::tuple_hash;
-  return Napi::Number::New(info.Env(), hash(address.data + at, static_cast<int>(number(info, 2, "family")), number(info, 3, "protocol"),
-                                            number(info, 4, "srcPort"), number(info, 5, "dstPort")));
+  return Napi::Number::New(info.Env(), hash(address.data + at, static_cast<int>(family), number(info, 3, "protocol is 8 bits", 0xff),
+                                            number(info, 4, "srcPort is 16 bits", 0xffff), number(info, 5, "dstPort is 16 bits", 0xffff)));
 }
 
-// duplicateDescriptor(fd): dup(2)
+// duplicateDescriptor(fd): dup(2), closed on exec like Node's own descriptors
 Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
-  const int fd = dup(static_cast<int>(number(info, 0, "fd")));
-  if (fd < 0) throw Napi::Error::New(info.Env(), "dup failed");
+  const int fd = fcntl(static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX)), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw Napi::Error::New(info.Env(), std::strerror(errno));
   return Napi::Number::New(info.Env(), fd);
 }
 
@@ -200,20 +207,83 @@ Napi::Value Layout(const CallbackInfo& info) {
 #define X(code, name) reasons.Set(name, static_cast<double>(seine::code));
   SEINE_DROP_REASONS(X)
 #undef X
-  auto entry = Napi::Object::New(info.Env());
-  entry.Set("words", static_cast<double>(seine::ENTRY_WORDS));
-  entry.Set("status", static_cast<double>(seine::E::STATUS));
-  entry.Set("expires", static_cast<double>(seine::E::EXPIRES));
-  entry.Set("origin", static_cast<double>(seine::E::ORIGIN));
-  entry.Set("direction", static_cast<double>(seine::E::DIRECTION));
-  entry.Set("listNext", static_cast<double>(seine::E::LIST_NEXT));
-  entry.Set("listPrev", static_cast<double>(seine::E::LIST_PREV));
-  entry.Set("tcp", static_cast<double>(seine::E::TCP));
+  const auto set = [&](const char* group, std::initializer_list<std::pair<const char*, uint32_t>> values) {
+    auto object = Napi::Object::New(info.Env());
+    for (const auto& [name, value] : values) object.Set(name, static_cast<double>(value));
+    result.Set(group, object);
+  };
+  using namespace seine;
   result.Set("columns", offsets);
-  result.Set("size", static_cast<double>(sizeof(seine::BatchColumns)));
+  result.Set("size", static_cast<double>(sizeof(BatchColumns)));
   result.Set("reasons", reasons);
-  result.Set("entry", entry);
-  result.Set("crc32cHardware", seine::tuple_hash_uses_hardware());
+  set("verdict", {{"Unspecified", UNSPECIFIED}, {"Forward", FORWARD}, {"Drop", DROP}, {"Reject", REJECT}, {"Consume", CONSUME}});
+  set("kind", {{"NonIp", NON_IP}, {"Ip4", IP4}, {"Ip6", IP6}});
+  set("rowFlag", {{"Sound", SOUND},
+                  {"FragmentFirst", FRAGMENT_FIRST},
+                  {"FragmentLater", FRAGMENT_LATER},
+                  {"Transport", TRANSPORT},
+                  {"IcmpError", ICMP_ERROR},
+                  {"Arp", ARP},
+                  {"NeighbourDiscovery", NEIGHBOUR_DISCOVERY},
+                  {"GroupDestination", GROUP_DESTINATION}});
+  set("rewrite", {{"DestinationMac", DESTINATION_MAC},
+                  {"DecrementTtl", DECREMENT_TTL},
+                  {"DecrementTtlTwice", DECREMENT_TTL_TWICE},
+                  {"Encapsulate", ENCAPSULATE}});
+  set("ct", {{"New", CT_NEW},
+             {"Established", CT_ESTABLISHED},
+             {"Reply", CT_REPLY},
+             {"Related", CT_RELATED},
+             {"Invalid", CT_INVALID},
+             {"Tracked", CT_TRACKED}});
+  set("size32", {{"entry", ENTRY_WORDS}, {"direction", DIRECTION_WORDS}, {"tcp", TCP_WORDS}});
+  set("entry", {{"src", E::SRC},
+                {"dst", E::DST},
+                {"ports", E::PORTS},
+                {"key", E::KEY},
+                {"discriminator", E::DISCRIMINATOR},
+                {"hash", E::HASH},
+                {"status", E::STATUS},
+                {"expires", E::EXPIRES},
+                {"listNext", E::LIST_NEXT},
+                {"listPrev", E::LIST_PREV},
+                {"epochIn", E::EPOCH_IN},
+                {"epochOut", E::EPOCH_OUT},
+                {"origin", E::ORIGIN},
+                {"direction", E::DIRECTION},
+                {"tcp", E::TCP}});
+  set("direction", {{"interfaces", D::INTERFACES},
+                    {"marks", D::MARKS},
+                    {"packets", D::PACKETS},
+                    {"octets", D::OCTETS},
+                    {"frameOctets", D::FRAME_OCTETS},
+                    {"first", D::FIRST},
+                    {"last", D::LAST},
+                    {"planPort", D::PLAN_PORT},
+                    {"planVerdict", D::PLAN_VERDICT},
+                    {"ingressRule", D::INGRESS_RULE},
+                    {"egressRule", D::EGRESS_RULE}});
+  set("tcp", {{"end", T::END}, {"maxEnd", T::MAX_END}, {"maxWindow", T::MAX_WINDOW}, {"scale", T::SCALE}});
+  set("status", {{"SeenReply", Status::SEEN_REPLY},
+                 {"Denied", Status::DENIED},
+                 {"Multiple", Status::MULTIPLE},
+                 {"ListUnreplied", Status::LIST_UNREPLIED},
+                 {"ListClosing", Status::LIST_CLOSING},
+                 {"Record0", Status::RECORD0},
+                 {"Record1", Status::RECORD1},
+                 {"Plan0", Status::PLAN0},
+                 {"Plan1", Status::PLAN1},
+                 {"Closed", Status::CLOSED},
+                 {"Flood", Status::FLOOD},
+                 {"Cut", Status::CUT}});
+  return result;
+}
+
+// cpuFeatures(): which forms of the kernels this processor runs.
+Napi::Value CpuFeatures(const CallbackInfo& info) {
+  auto result = Napi::Object::New(info.Env());
+  result.Set("crc32c", seine::tuple_hash_uses_hardware() ? "instruction" : "table");
+  result.Set("checksum", seine::checksum_uses_avx2() ? "avx2" : "words");
   return result;
 }
 
@@ -231,6 +301,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("adviseHugePages", AdviseHugePages);
   add("setTimeoutIndices", SetTimeoutIndices);
   add("layout", Layout);
+  add("cpuFeatures", CpuFeatures);
   return exports;
 }
 

@@ -42,6 +42,14 @@ uint32_t checksum_sum(const uint8_t* octets, size_t length, uint32_t initial) {
   return fold(static_cast<uint64_t>(swapped) + initial);
 }
 
+bool checksum_uses_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2");
+#else
+  return false;
+#endif
+}
+
 uint16_t update_checksum16(uint16_t checksum, uint16_t before, uint16_t after) {
   return static_cast<uint16_t>(
       ~fold(static_cast<uint64_t>(static_cast<uint16_t>(~checksum)) + static_cast<uint16_t>(~before) + after));

@@ -7,12 +7,13 @@ import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { composeRows } from '../batch/compose.js';
-import { DROP_REASONS } from '../batch/drop-reason.js';
-import { COLUMN_OFFSET, COLUMNS_SIZE, type PacketBatch } from '../batch/packet-batch.js';
+import { Ct, DROP_REASONS, Verdict } from '../batch/drop-reason.js';
+import { COLUMN_OFFSET, COLUMNS_SIZE, Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
 import { parseRows } from '../batch/parse.js';
-import { E, ENTRY_WORDS } from '../conntrack/entry.js';
+import { D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, T, TCP_WORDS } from '../conntrack/entry.js';
 import { type ReplayContext, replayRows } from '../conntrack/replay.js';
 import { Timeout } from '../conntrack/timeouts.js';
+import { SeineError } from '../errors.js';
 import { tupleHash } from '../flow/tuple-hash.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
 
@@ -56,29 +57,45 @@ export const nativeEnabled = process.env.SEINE_NATIVE !== 'off';
 // biome-ignore lint/suspicious/noExplicitAny: the addon's functions are typed by `Kernels` below
 type Addon = Record<string, (...args: any[]) => any>;
 
+/** Codes and offsets that native/batch.h and native/entry.h repeat, by the addon's name for each group. */
+const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  columns: COLUMN_OFFSET,
+  reasons: Object.fromEntries(DROP_REASONS.map((name, code) => [name, code])),
+  verdict: Verdict,
+  kind: Kind,
+  rowFlag: RowFlag,
+  rewrite: Rewrite,
+  ct: Ct,
+  size32: { entry: ENTRY_WORDS, direction: DIRECTION_WORDS, tcp: TCP_WORDS },
+  entry: E,
+  direction: D,
+  tcp: T,
+  status: Status,
+};
+/** Of these groups the addon must know every member; of the others, those that a kernel uses. */
+const WHOLE = ['columns', 'reasons'];
+
 function load(): Addon {
   // dist/src/native → the package's root, where node-gyp builds.
   const path = fileURLToPath(new URL('../../../build/Release/seine.node', import.meta.url));
-  if (!existsSync(path)) throw new Error('the native addon is not built: run `npm rebuild`, or set SEINE_NATIVE=off');
-  const addon = createRequire(import.meta.url)(path) as Addon;
-  const layout = addon.layout!() as {
-    columns: Record<string, number>;
-    size: number;
-    reasons: Record<string, number>;
-    entry: Record<string, number>;
+  const refuse = (found: string, cause?: unknown): never => {
+    throw new SeineError('SEINE_ERR_IO', `${path}: ${found}: run \`npm rebuild\``, { cause });
   };
-  const differs = (what: string): never => {
-    throw new Error(`the native addon was built for another ${what}: run \`npm rebuild\``);
-  };
-  for (const [name, offset] of Object.entries(COLUMN_OFFSET))
-    if (layout.columns[name] !== offset) differs(`column ${name}`);
-  if (layout.size !== COLUMNS_SIZE) differs('column block');
-  DROP_REASONS.forEach((name, code) => {
-    if (layout.reasons[name] !== code) differs(`drop reason ${name}`);
-  });
-  const { words, ...fields } = layout.entry;
-  if (words !== ENTRY_WORDS) differs('table entry');
-  for (const [name, at] of Object.entries(fields)) if (E[name as keyof typeof E] !== at) differs(`entry word ${name}`);
+  if (!existsSync(path)) refuse('the native addon is not built');
+  let addon: Addon;
+  try {
+    addon = createRequire(import.meta.url)(path) as Addon;
+  } catch (error) {
+    return refuse(`the native addon does not load (${(error as Error).message})`, error);
+  }
+  const layout = addon.layout!() as Record<string, Record<string, number>> & { size: number };
+  const differs = (what: string): never => refuse(`the native addon was built for another ${what}`);
+  if (layout.size !== COLUMNS_SIZE) differs('size of the column block');
+  for (const [group, ours] of Object.entries(SHARED)) {
+    const theirs = layout[group] ?? differs(`layout without ${group}`);
+    for (const name of WHOLE.includes(group) ? Object.keys(ours) : Object.keys(theirs))
+      if (theirs[name] !== ours[name]) differs(`value of ${group} ${name}`);
+  }
   addon.setTimeoutIndices!(Timeout);
   return addon;
 }
@@ -89,11 +106,15 @@ const theAddon = (): Addon => {
   return addon;
 };
 
-/** The native kernels, also where SEINE_NATIVE=off: for tests that hold them against the references. */
-export function nativeKernels(): Kernels {
+/**
+ * The native kernels, also where SEINE_NATIVE=off: for tests that hold them against the references. `crc32c`: `table` hashes
+ * by table even where the processor has the instruction.
+ */
+export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels {
   const a = theAddon();
+  const byTable = crc32c === 'table';
   return {
-    parseRows: (batch, first, count) => a.parseRows!(batch.block, batch.data, first, count),
+    parseRows: (batch, first, count) => a.parseRows!(batch.block, batch.data, first, count, byTable),
     replayRows: (c, batch, rows, count, slow) =>
       a.replayRows!(batch.block, c.table.words, c.epochs, c.timeouts, c.recordTimeouts, c.classes, rows, count, slow),
     composeRows: (batch, table, rows, count, out, outAt, sizes) =>
@@ -101,14 +122,36 @@ export function nativeKernels(): Kernels {
     internetChecksum: (octets, offset, length, initial = 0) => a.checksum!(octets, offset, length, initial),
     updateChecksum16: (checksum, before, after) => a.updateChecksum16!(checksum, before, after),
     tupleHash: (address, at, family, protocol, srcPort, dstPort) =>
-      a.tupleHash!(address, at, family, protocol, srcPort, dstPort),
+      a.tupleHash!(address, at, family, protocol, srcPort, dstPort, byTable),
   };
 }
 
 export const kernels: Kernels = nativeEnabled ? nativeKernels() : references;
 
-/** dup(2): a descriptor of its own for the thread that takes a connection over. Not a kernel: used in both modes. */
-export const duplicateDescriptor = (fd: number): number => theAddon().duplicateDescriptor!(fd);
+/**
+ * dup(2), closed on exec: a descriptor of its own for the thread that takes a connection over. Not a kernel: used in both
+ * modes. Throws SEINE_ERR_IO where there is no such descriptor or no room for another.
+ */
+export function duplicateDescriptor(fd: number): number {
+  const { duplicateDescriptor: duplicate } = theAddon();
+  try {
+    return duplicate!(fd) as number;
+  } catch (error) {
+    throw new SeineError(
+      'SEINE_ERR_IO',
+      `descriptor ${fd} can't be duplicated: ${(error as Error).message}; raise the limit of open files (ulimit -n) if it is reached`,
+      { cause: error },
+    );
+  }
+}
+
+/** Which forms of the kernels this processor runs. */
+export interface CpuFeatures {
+  /** SSE4.2's instruction, or a table. */
+  crc32c: 'instruction' | 'table';
+  checksum: 'avx2' | 'words';
+}
+export const cpuFeatures = (): CpuFeatures => theAddon().cpuFeatures!() as CpuFeatures;
 
 /** Asks for huge pages behind a table (madvise(2)): fewer TLB misses. A hint, which the kernel may not take. */
 export const adviseHugePages = (words: Uint32Array): boolean =>
