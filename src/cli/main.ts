@@ -44,18 +44,24 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
 
-/** Loaded here and not above: what fails while it loads, such as an addon that is not built, is one line too. */
+const COMMANDS = {
+  serve: () => import('./serve.js'),
+  replay: () => import('./replay.js'),
+  check: () => import('./check.js'),
+  get: () => import('./get.js'),
+  apply: () => import('./apply.js'),
+  delete: () => import('./delete.js'),
+  load: () => import('./load.js'),
+} as const;
+
+/**
+ * Loaded here and not above: what fails while it loads, such as an addon that is not built, is one line too. Where the first
+ * argument names a command, that one alone: gRPC, metrics and schemas take longer to load than a short command runs.
+ */
 async function run(): Promise<void> {
-  const commands = await Promise.all([
-    import('./serve.js'),
-    import('./replay.js'),
-    import('./check.js'),
-    import('./get.js'),
-    import('./apply.js'),
-    import('./delete.js'),
-    import('./load.js'),
-  ]);
-  for (const command of commands) command.register(program);
+  const named = Object.entries(COMMANDS).find(([name]) => name === process.argv[2]);
+  const loaders = named === undefined ? Object.values(COMMANDS) : [named[1]];
+  for (const command of await Promise.all(loaders.map((load) => load()))) command.register(program);
   for (const command of program.commands) {
     command.option('--debug', 'print stack traces').exitOverride().configureOutput(QUIET);
   }

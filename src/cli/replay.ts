@@ -3,7 +3,7 @@
  * outputs are here; the run is capture/replay.ts.
  */
 import { stat } from 'node:fs/promises';
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { Output } from '../capture/output.js';
 import { CaptureReader } from '../capture/reader.js';
@@ -84,7 +84,7 @@ async function run(captures: string[], options: Options): Promise<void> {
     };
     const outputs = { verdicts: await open(verdicts), flows: await open(flows), write: await open(write) };
     const summaryOutput = await open(summary);
-    const progress = new Progress(reader, total);
+    const progress = await Progress.over(reader, total);
     let result: ReplaySummary;
     try {
       result = await replay(engine, reader, {
@@ -143,12 +143,17 @@ async function sizeOf(captures: readonly string[]): Promise<number | null> {
 /** A bar on stderr when that is a terminal. */
 class Progress {
   private bar: SingleBar | null = null;
-  constructor(
+  static async over(reader: CaptureReader, total: number | null): Promise<Progress> {
+    const shown = process.stderr.isTTY && total !== null && total > 0;
+    return new Progress(reader, total ?? 0, shown ? (await import('cli-progress')).default : null);
+  }
+  private constructor(
     private readonly reader: CaptureReader,
-    private readonly total: number | null,
+    private readonly total: number,
+    library: typeof import('cli-progress') | null,
   ) {
-    if (!process.stderr.isTTY || total === null || total === 0) return;
-    this.bar = new SingleBar({
+    if (library === null) return;
+    this.bar = new library.SingleBar({
       stream: process.stderr,
       format: 'replay {bar} {percentage}% | {packets} packets | {eta_formatted} left',
       clearOnComplete: true,
@@ -158,8 +163,7 @@ class Progress {
     this.bar.start(total, 0, { packets: 0 });
   }
   update(): void {
-    if (this.total !== null)
-      this.bar?.update(Math.min(this.reader.octetsRead, this.total), { packets: this.reader.packets });
+    this.bar?.update(Math.min(this.reader.octetsRead, this.total), { packets: this.reader.packets });
   }
   stop(): void {
     this.bar?.stop();

@@ -4,20 +4,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { LineCounter, parseDocument, isMap, isNode, isSeq } from 'yaml';
-import { z } from 'zod';
 import { TIMEOUT_NAMES, TIMEOUT_NAMES_WITHOUT_EFFECT, type TimeoutName } from '../conntrack/timeouts.js';
 import { SeineError } from '../errors.js';
 import { parseAddress, parseCidr } from '../flow/ip-address.js';
 import { SHARDS_MAX } from '../batch/packet-batch.js';
+import { yaml, zod } from '../objects/packages.js';
 import { ANTREA_AGENT_KEYS } from './antrea-keys.js';
 import type { Config } from './config.js';
-
-const cidr = z
-  .string()
-  .refine((text) => parseCidr(text) !== null, { error: 'a CIDR such as 10.96.0.0/12 belongs here' });
-const octet = z.int().min(0).max(255);
-const seconds = z.number().positive().max(1e9);
+import { defaultConfig } from './default-config.js';
 
 /** host:port or [v6]:port. */
 export function parseTarget(text: string): { host: string; port: number } | null {
@@ -29,100 +23,113 @@ export function parseTarget(text: string): { host: string; port: number } | null
     return null;
   return { host, port };
 }
-const target = z.string().refine((text) => parseTarget(text) !== null, {
-  error: ({ input }) => `${JSON.stringify(input)} is no collector; host:port or [v6]:port belongs here`,
-});
-
 const snakeToCamel = (key: string): string => key.replace(/_([a-z0-9])/g, (_, c: string) => c.toUpperCase());
-const timeouts = z.preprocess(
-  (value) =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [snakeToCamel(key), entry]))
-      : value,
-  z.partialRecord(
-    z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as string[] as [string, ...string[]]),
-    seconds,
-  ),
-);
+function makeSchema() {
+  const { z } = zod();
+  const cidr = z
+    .string()
+    .refine((text) => parseCidr(text) !== null, { error: 'a CIDR such as 10.96.0.0/12 belongs here' });
+  const octet = z.int().min(0).max(255);
+  const seconds = z.number().positive().max(1e9);
 
-const schema = z.strictObject({
-  node: z.string().min(1).nullable().default(null),
-  ovsBridge: z.string().min(1).default('br-int'),
-  hostGateway: z.string().min(1).default('gw0'),
-  tunnelType: z.enum(['vxlan', 'geneve', 'gre', 'stt']).default('vxlan'),
-  tunnelPort: z.int().min(0).max(65535).default(0),
-  tunnelCsum: z.boolean().default(false),
-  trafficEncapMode: z.enum(['encap', 'noEncap', 'hybrid', 'networkPolicyOnly']).default('encap'),
-  defaultMTU: z.int().min(0).max(65535).default(0),
-  serviceCIDR: cidr.nullable().default('10.96.0.0/12'),
-  serviceCIDRv6: cidr.nullable().default(null),
-  listen: z
-    .strictObject({
-      unix: z.string().min(1).nullable().default('seine.sock'),
-      grpc: z
-        .union([z.string().min(1), z.array(z.string().min(1))])
-        .nullable()
-        .default(['unix:seine-grpc.sock', '127.0.0.1:50051']),
-      memif: z.string().min(1).nullable().default(null),
-      http: z.string().min(1).nullable().default('127.0.0.1:9464'),
-    })
-    .prefault({}),
-  workers: z
-    .union([z.literal('auto'), z.int().min(1).max(SHARDS_MAX)], {
-      error: `auto or a whole number from 1 to ${SHARDS_MAX} belongs here`,
-    })
-    .default('auto'),
-  conntrack: z
-    .strictObject({
-      max: z.int().min(1).max(16_777_216).default(1_048_576),
-      maxPerEndpoint: z.int().min(1).nullable().default(null),
-      tcpLoose: z.boolean().default(true),
-      tcpLiberal: z.boolean().default(false),
-      verifyChecksums: z.boolean().default(false),
-      timeouts: timeouts.prefault({}),
-    })
-    .prefault({}),
-  policy: z
-    .strictObject({
-      existingConnections: z.enum(['recheck', 'keep', 'reset']).default('recheck'),
-      l7: z.enum(['refuse', 'ignore']).default('refuse'),
-    })
-    .prefault({}),
-  netflow: z
-    .strictObject({
-      targets: z.array(target).default([]),
-      engineId: octet.nullable().default(null),
-      engineType: octet.nullable().default(null),
-      addToInterface: z.boolean().default(false),
-      activeTimeout: z
-        .number()
-        .max(1e9)
-        .refine((value) => value === -1 || value >= 0, { error: 'seconds, 0 for 600, or -1 for never belong here' })
-        .default(600),
-      idleTimeout: seconds.default(10),
-      versions: z
-        .array(z.union([z.literal(5), z.literal(9)], { error: '5 belongs here' }))
-        .min(1)
-        .default([5]),
-      icmpPort: z.enum(['destination', 'source']).default('destination'),
-      octets: z.enum(['layer3', 'frame']).default('layer3'),
-      source: z
-        .string()
-        .refine((text) => parseAddress(text) !== null, { error: 'an IP address of this machine belongs here' })
-        .nullable()
-        .default(null),
-    })
-    .prefault({}),
-  ipfix: z.looseObject({ targets: z.array(target).default([]) }).prefault({}),
-  sflow: z.looseObject({ targets: z.array(target).default([]) }).prefault({}),
-  mirrors: z.array(z.unknown()).default([]),
-  stateFile: z.string().min(1).nullable().default(null),
-  trafficEncryptionMode: z.enum(['none', 'ipsec', 'wireGuard']).default('none'),
-  policyLog: z.string().min(1).nullable().default(null),
-  ovsdb: z.strictObject({ server: z.string(), bridge: z.string() }).nullable().default(null),
-  agent: z.unknown().optional(),
-});
-const KNOWN = Object.keys(schema.shape);
+  const target = z.string().refine((text) => parseTarget(text) !== null, {
+    error: ({ input }) => `${JSON.stringify(input)} is no collector; host:port or [v6]:port belongs here`,
+  });
+
+  const timeouts = z.preprocess(
+    (value) =>
+      typeof value === 'object' && value !== null && !Array.isArray(value)
+        ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [snakeToCamel(key), entry]))
+        : value,
+    z.partialRecord(
+      z.enum([...TIMEOUT_NAMES, ...TIMEOUT_NAMES_WITHOUT_EFFECT] as string[] as [string, ...string[]]),
+      seconds,
+    ),
+  );
+
+  return z.strictObject({
+    node: z.string().min(1).nullable().default(null),
+    ovsBridge: z.string().min(1).default('br-int'),
+    hostGateway: z.string().min(1).default('gw0'),
+    tunnelType: z.enum(['vxlan', 'geneve', 'gre', 'stt']).default('vxlan'),
+    tunnelPort: z.int().min(0).max(65535).default(0),
+    tunnelCsum: z.boolean().default(false),
+    trafficEncapMode: z.enum(['encap', 'noEncap', 'hybrid', 'networkPolicyOnly']).default('encap'),
+    defaultMTU: z.int().min(0).max(65535).default(0),
+    serviceCIDR: cidr.nullable().default('10.96.0.0/12'),
+    serviceCIDRv6: cidr.nullable().default(null),
+    listen: z
+      .strictObject({
+        unix: z.string().min(1).nullable().default('seine.sock'),
+        grpc: z
+          .union([z.string().min(1), z.array(z.string().min(1))])
+          .nullable()
+          .default(['unix:seine-grpc.sock', '127.0.0.1:50051']),
+        memif: z.string().min(1).nullable().default(null),
+        http: z.string().min(1).nullable().default('127.0.0.1:9464'),
+      })
+      .prefault({}),
+    workers: z
+      .union([z.literal('auto'), z.int().min(1).max(SHARDS_MAX)], {
+        error: `auto or a whole number from 1 to ${SHARDS_MAX} belongs here`,
+      })
+      .default('auto'),
+    conntrack: z
+      .strictObject({
+        max: z.int().min(1).max(16_777_216).default(1_048_576),
+        maxPerEndpoint: z.int().min(1).nullable().default(null),
+        tcpLoose: z.boolean().default(true),
+        tcpLiberal: z.boolean().default(false),
+        verifyChecksums: z.boolean().default(false),
+        timeouts: timeouts.prefault({}),
+      })
+      .prefault({}),
+    policy: z
+      .strictObject({
+        existingConnections: z.enum(['recheck', 'keep', 'reset']).default('recheck'),
+        l7: z.enum(['refuse', 'ignore']).default('refuse'),
+      })
+      .prefault({}),
+    netflow: z
+      .strictObject({
+        targets: z.array(target).default([]),
+        engineId: octet.nullable().default(null),
+        engineType: octet.nullable().default(null),
+        addToInterface: z.boolean().default(false),
+        activeTimeout: z
+          .number()
+          .max(1e9)
+          .refine((value) => value === -1 || value >= 0, { error: 'seconds, 0 for 600, or -1 for never belong here' })
+          .default(600),
+        idleTimeout: seconds.default(10),
+        versions: z
+          .array(z.union([z.literal(5), z.literal(9)], { error: '5 belongs here' }))
+          .min(1)
+          .default([5]),
+        icmpPort: z.enum(['destination', 'source']).default('destination'),
+        octets: z.enum(['layer3', 'frame']).default('layer3'),
+        source: z
+          .string()
+          .refine((text) => parseAddress(text) !== null, { error: 'an IP address of this machine belongs here' })
+          .nullable()
+          .default(null),
+      })
+      .prefault({}),
+    ipfix: z.looseObject({ targets: z.array(target).default([]) }).prefault({}),
+    sflow: z.looseObject({ targets: z.array(target).default([]) }).prefault({}),
+    mirrors: z.array(z.unknown()).default([]),
+    stateFile: z.string().min(1).nullable().default(null),
+    trafficEncryptionMode: z.enum(['none', 'ipsec', 'wireGuard']).default('none'),
+    policyLog: z.string().min(1).nullable().default(null),
+    ovsdb: z.strictObject({ server: z.string(), bridge: z.string() }).nullable().default(null),
+    agent: z.unknown().optional(),
+  });
+}
+let madeSchema: ReturnType<typeof makeSchema> | null = null;
+const schemaOf = () => {
+  madeSchema ??= makeSchema();
+  return madeSchema;
+};
 
 /** `add_id_to_interface` is OVSDB's name, an article writes `add_to_interface`. */
 const NETFLOW_ALIASES: Readonly<Record<string, string>> = {
@@ -134,13 +141,16 @@ const NETFLOW_ALIASES: Readonly<Record<string, string>> = {
   idle_timeout: 'idleTimeout',
 };
 
+const resolveWorkers = (workers: 'auto' | number): number =>
+  workers === 'auto' ? Math.min(SHARDS_MAX, availableParallelism()) : workers;
+
 export interface ReadConfig {
   config: Config;
   warnings: string[];
 }
 
 export function readConfig(path: string | null): ReadConfig {
-  if (path === null) return parseConfig({}, 'configuration');
+  if (path === null) return { config: defaultConfig(resolveWorkers('auto')), warnings: [] };
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -153,9 +163,12 @@ export function readConfig(path: string | null): ReadConfig {
 /** `source`: YAML text, or a value as YAML would give it. `origin` names it in messages. */
 export function parseConfig(source: string | Record<string, unknown>, origin: string): ReadConfig {
   const warnings: string[] = [];
+  const schema = schemaOf();
+  const known = Object.keys(schema.shape);
   let lineOf = (_path: readonly PropertyKey[]): string => origin;
   let value: unknown = source;
   if (typeof source === 'string') {
+    const { LineCounter, parseDocument, isMap, isNode, isSeq } = yaml();
     const lines = new LineCounter();
     const document = parseDocument(source, { lineCounter: lines, merge: true });
     const fault = document.errors[0];
@@ -217,7 +230,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     ];
   }
   for (const key of Object.keys(raw)) {
-    if (KNOWN.includes(key)) continue;
+    if (known.includes(key)) continue;
     if (ANTREA_AGENT_KEYS.has(key)) {
       if (key !== 'enableIPSecTunnel' && key !== 'ovsDatapathType')
         warnings.push(`${lineOf([key])}: ${key}: a setting of Antrea's agent that seine does not use`);
@@ -226,7 +239,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     }
     throw new SeineError(
       'SEINE_ERR_CONFIG_INVALID',
-      `${lineOf([key])}: unknown setting ${JSON.stringify(key)}${nearest(key, KNOWN)}`,
+      `${lineOf([key])}: unknown setting ${JSON.stringify(key)}${nearest(key, known)}`,
     );
   }
   // Antrea writes empty strings and nulls for "not set".
@@ -294,7 +307,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     config: {
       ...given,
       listen: { ...given.listen, grpc: grpc === null ? [] : typeof grpc === 'string' ? [grpc] : grpc },
-      workers: given.workers === 'auto' ? Math.min(SHARDS_MAX, availableParallelism()) : given.workers,
+      workers: resolveWorkers(given.workers),
       conntrack: { ...given.conntrack, timeouts: effective },
       trafficEncryptionMode: 'none',
     } as Config,
@@ -303,7 +316,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
 }
 
 function knownUnder(path: readonly PropertyKey[]): string[] {
-  const section = (schema.shape as Record<string, unknown>)[String(path[0])];
+  const section = (schemaOf().shape as Record<string, unknown>)[String(path[0])];
   let inner = section as
     | { shape?: Record<string, unknown>; def?: { innerType?: unknown }; _def?: { innerType?: unknown } }
     | undefined;

@@ -5,7 +5,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { isMap, isNode, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
+import type * as Yaml from 'yaml';
 import { SeineError } from '../errors.js';
 import { formatAddress, parseAddress, parseCidr, parseMac } from '../flow/ip-address.js';
 import type {
@@ -24,6 +24,7 @@ import type {
   Service,
   ServicePort,
 } from './model.js';
+import { yaml } from './packages.js';
 
 export type KnownKind = 'Namespace' | 'Pod' | 'Node' | 'Service' | 'EndpointSlice' | 'NetworkPolicy';
 export type ObjectInput =
@@ -85,11 +86,12 @@ class Reader {
         // Flow-style YAML also begins so: the YAML reader tells what is wrong.
       }
     }
+    const { isMap, isNode, isSeq, LineCounter, parseAllDocuments } = yaml();
     const lines = new LineCounter();
-    let documents: Document.Parsed[];
+    let documents: Yaml.Document.Parsed[];
     try {
       const parsed = parseAllDocuments(text, { lineCounter: lines, merge: true, logLevel: 'silent', uniqueKeys: true });
-      documents = 'empty' in parsed ? [] : (parsed as Document.Parsed[]);
+      documents = 'empty' in parsed ? [] : (parsed as Yaml.Document.Parsed[]);
     } catch (error) {
       throw new SeineError('SEINE_ERR_OBJECT_INVALID', `${file}:1: not YAML: ${(error as Error).message}`);
     }

@@ -57,7 +57,7 @@ test('config: the defaults are those of the contract', () => {
     policyLog: null,
     ovsdb: null,
   });
-  assert.deepEqual(readConfig(null).warnings, []);
+  assert.deepEqual(readConfig(null), parseConfig('', 'empty file'));
 });
 
 test('config: workers auto is the number of processors, a number is taken as it is', () => {
