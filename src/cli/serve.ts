@@ -44,14 +44,19 @@ async function run(options: Options): Promise<void> {
   const engine = await Engine.start({
     config,
     objects,
+    holdRecords: true,
     workerEntry: new URL('../server/worker-entry.cjs', import.meta.url),
   });
   const exporter = new Exporter(config, 'serve');
   engine.exporterStats = () => exporter.stats();
   if (config.netflow.targets.length > 0) {
-    engine.onPackedRecords((words) => exporter.push(words, engine.nowNs()));
+    engine.exportRecords({
+      push: (words) => void exporter.push(words, engine.nowNs()),
+      progress: (sending, done) => exporter.progress(sending, done),
+    });
   }
   const flows = new RecentFlows(engine);
+  engine.deliverRecords();
   const listeners: Listener[] = [];
   let demo: DemoTraffic | null = null;
   try {

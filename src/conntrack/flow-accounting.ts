@@ -1,11 +1,12 @@
 /**
  * Flow records of the table's entries: opened, counted, ended. A record is one direction of one connection (or a loose
  * entry) until it is idle, active too long, closed, or its out-port or verdict changes (flow/flow-record.ts).
- * Ended ones are packed into `out`, which the shard's owner takes. When a record is due depends on its packets alone,
+ * Ended ones go into the shard's ring of records, whole before the entry forgets them. When a record is due depends on its packets alone,
  * never on when the table is swept, so any number of workers makes the same records.
  */
 import type { PacketBatch } from '../batch/packet-batch.js';
-import { EndReason, R, RECORD_WORDS } from '../flow/flow-record.js';
+import { EndReason, R } from '../flow/flow-record.js';
+import type { RecordsRing } from '../flow/records-ring.js';
 import { add64 } from '../metrics/shared-counters.js';
 import { D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from './entry.js';
 import { type ConnectionTable, tick } from './table.js';
@@ -20,19 +21,13 @@ export const elapsed = (words: Uint32Array, at: number, nowLow: number, nowHigh:
 export class FlowAccounting {
   idleNs = 10e9;
   activeNs = 600e9;
-  /** Packed records that ended, and how many. */
-  out = new Uint32Array(RECORD_WORDS * 4096);
-  outCount = 0;
+  /** Records that ended so far. */
+  ended = 0;
 
-  constructor(readonly table: ConnectionTable) {}
-
-  /** Takes the ended records. */
-  take(): Uint32Array | null {
-    if (this.outCount === 0) return null;
-    const taken = this.out.slice(0, this.outCount * RECORD_WORDS);
-    this.outCount = 0;
-    return taken;
-  }
+  constructor(
+    readonly table: ConnectionTable,
+    readonly records: RecordsRing,
+  ) {}
 
   /**
    * Counts a packet in its direction's record. `verdict` and `outPort` are the row's. True when a record was opened, so
@@ -104,8 +99,8 @@ export class FlowAccounting {
     const { words } = this.table;
     const at = this.table.at(entry);
     const d = at + E.direction + direction * DIRECTION_WORDS;
-    words[at + E.status] = words[at + E.status]! & ~(direction === 0 ? Status.Record0 : Status.Record1);
-    const { out, o } = this.room();
+    const o = this.records.next();
+    const { out } = this.records;
     const six = (words[at + E.key]! & 0xf00) === 0x600;
     const turn = direction * 4;
     if (six) {
@@ -131,11 +126,16 @@ export class FlowAccounting {
     const planned = (words[d + D.planVerdict]! & 0xff) === ((marks >>> 16) & 0xff);
     out[o + R.ingressRule] = planned ? words[d + D.ingressRule]! : 0;
     out[o + R.egressRule] = planned ? words[d + D.egressRule]! : 0;
+    // In this order: a crash between the two leaves the record twice, which recovery sees, and never not at all.
+    this.records.publish();
+    this.ended++;
+    words[at + E.status] = words[at + E.status]! & ~(direction === 0 ? Status.Record0 : Status.Record1);
   }
 
   /** A packet that found no room in the table: a record of its own. */
   single(batch: PacketBatch, row: number, outPort: number, verdict: number): void {
-    const { out, o } = this.room();
+    const o = this.records.next();
+    const { out } = this.records;
     for (let i = 0; i < 8; i++) out[o + i] = batch.address[row * 8 + i]!;
     out[o + R.ports] = (batch.srcPort[row]! | (batch.dstPort[row]! << 16)) >>> 0;
     out[o + R.protocol] =
@@ -156,17 +156,8 @@ export class FlowAccounting {
     }
     out[o + R.ingressRule] = batch.ingressRule[row]!;
     out[o + R.egressRule] = batch.egressRule[row]!;
-  }
-
-  private room(): { out: Uint32Array; o: number } {
-    const o = this.outCount * RECORD_WORDS;
-    if (o === this.out.length) {
-      const larger = new Uint32Array(this.out.length * 2);
-      larger.set(this.out);
-      this.out = larger;
-    }
-    this.outCount++;
-    return { out: this.out, o };
+    this.records.publish();
+    this.ended++;
   }
 
   /** The tick at which the entry is next due: its open records, else its own expiry. */

@@ -46,6 +46,7 @@ import type {
   WorkerInfo,
 } from './engine-view.js';
 import { type Fabric, incarnationsOf, makeFabric } from './fabric.js';
+import { type RecordsConsumer, RecordsInbox } from './records-inbox.js';
 import { Doorbell } from './ring.js';
 
 export interface EngineOptions {
@@ -53,6 +54,8 @@ export interface EngineOptions {
   objects?: ClusterObjects;
   /** replay: the capture's clock, in-ports by source address, tunnel port already decapsulated. */
   mode?: 'serve' | 'replay';
+  /** Flow records wait for `deliverRecords`: so that those that an earlier process left find their listeners. */
+  holdRecords?: boolean;
   /** Module whose default export runs a WorkerTask; a front end gives its own to adopt connections. */
   workerEntry?: URL;
 }
@@ -89,9 +92,10 @@ export class Engine implements EngineView {
   private closing = false;
   private readonly restartTimes: number[] = [];
   private readonly recordListeners = new Set<(records: FlowRecord[]) => void>();
-  private readonly packedListeners = new Set<(words: Uint32Array) => void>();
+  private readonly inbox: RecordsInbox;
   private readonly applyListeners: ((seconds: number) => void)[] = [];
-  private readonly shardStable: bigint[];
+  /** Flow records that a lost worker had not handed over. */
+  recordsLost = 0;
   exporterStats: () => ExporterInfo[] = () => [];
   /** Told of worker losses and other trouble, one line each. */
   onWarning: (line: string) => void = (line) => process.stderr.write(`seine: ${line}\n`);
@@ -113,11 +117,15 @@ export class Engine implements EngineView {
     this.dispatcher = this.own;
     this.rewrite = new RewriteTable(this.fabric.rewrite);
     this.counterBlocks = this.fabric.counters.map((memory) => new SharedCounters(memory));
-    this.shardStable = new Array<bigint>(config.workers).fill(0n);
+    this.inbox = new RecordsInbox(this.fabric.records, options.holdRecords ?? false);
+    this.inbox.listen((words) => this.tellWatchers(words));
     this.portTable = assignPorts(this.objects, config.node, config.hostGateway, null);
     this.compile(this.objects, this.portTable);
     this.doorbell = new Doorbell(new Int32Array(this.fabric.bells), 0);
-    void this.doorbell.listen(() => this.own.pump());
+    void this.doorbell.listen(() => {
+      this.own.pump();
+      this.inbox.drain();
+    });
     this.pool = new Piscina({
       filename: (options.workerEntry ?? new URL('../worker/entry.cjs', import.meta.url)).href,
       minThreads: config.workers,
@@ -206,6 +214,7 @@ export class Engine implements EngineView {
     this.onWarning(
       `worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`,
     );
+    this.recordsLost += this.inbox.shardLost(shard);
     Atomics.add(incarnationsOf(this.fabric), shard, 1);
     this.own.shardLost(shard);
     this.slots.forEach((other, index) => {
@@ -236,28 +245,21 @@ export class Engine implements EngineView {
       case 'clients':
         slot.clients = message.count;
         break;
-      case 'records': {
-        if (message.words.length > 0) {
-          for (const listener of this.packedListeners) listener(message.words);
-          if (this.recordListeners.size > 0) {
-            const records: FlowRecord[] = [];
-            for (let at = 0; at < message.words.length; at += RECORD_WORDS)
-              records.push(unpackRecord(message.words, at));
-            for (const listener of this.recordListeners) listener(records);
-          }
-        }
-        const stable = (BigInt(message.high) << 32n) | BigInt(message.low);
-        if (stable > this.shardStable[shard]!) this.shardStable[shard] = stable;
+      case 'spilled':
+        this.inbox.spilled(shard, message.words);
         break;
-      }
       case 'swapped':
         slot.awaiting.get(`swap ${message.generation}`)?.();
         break;
       case 'finished':
+        this.inbox.drain();
         slot.awaiting.get('finish')?.();
         break;
       case 'failed':
         this.onWarning(`worker ${shard}: ${message.message}`);
+        break;
+      case 'drained':
+        slot.awaiting.get('drain')?.();
         break;
       case 'stopped':
         slot.awaiting.get('stop')?.();
@@ -579,8 +581,21 @@ export class Engine implements EngineView {
   }
   /** Packed records as shards make them (flow/flow-record.ts). */
   onPackedRecords(listener: (words: Uint32Array) => void): () => void {
-    this.packedListeners.add(listener);
-    return () => this.packedListeners.delete(listener);
+    return this.inbox.listen(listener);
+  }
+  /** Hands every record to the one that exports them; a ring keeps them until it is done with them. */
+  exportRecords(consumer: RecordsConsumer): void {
+    this.inbox.consume(consumer);
+  }
+  /** Ends `holdRecords`. */
+  deliverRecords(): void {
+    this.inbox.open();
+  }
+  private tellWatchers(words: Uint32Array): void {
+    if (this.recordListeners.size === 0) return;
+    const records: FlowRecord[] = [];
+    for (let at = 0; at < words.length; at += RECORD_WORDS) records.push(unpackRecord(words, at));
+    for (const listener of this.recordListeners) listener(records);
   }
   /** The service's clock, ns since 1970; in replay the capture's. */
   nowNs(): bigint {
@@ -590,7 +605,10 @@ export class Engine implements EngineView {
   }
   /** Every record that was due a tick before this time has been delivered. */
   stableNs(): bigint {
-    return this.shardStable.reduce((least, stable) => (stable < least ? stable : least), this.own.stableNs());
+    return this.fabric.records.reduce((least, _, shard) => {
+      const stable = this.inbox.stableNs(shard);
+      return stable < least ? stable : least;
+    }, this.own.stableNs());
   }
   /** Ends every open record at the clock, `forced` unless due before; afterwards none is open. */
   async finish(): Promise<void> {
@@ -607,13 +625,15 @@ export class Engine implements EngineView {
     if (this.closing) return;
     await this.applying;
     while (this.own.inFlight > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    // Open records leave before the shards stop.
+    // Clients first, since their last packets may be any shard's; then open records leave, then the shards stop.
+    await this.ask({ type: 'drain' }, 'drain');
     if (this.options.mode !== 'replay') {
       const now = this.own.nowNs();
       await this.ask({ type: 'finish', low: Number(now & 0xffffffffn), high: Number(now >> 32n) }, 'finish');
     }
     this.closing = true;
     await this.ask({ type: 'stop' }, 'stop');
+    this.inbox.drain();
     this.doorbell.stop();
     for (const { port } of this.slots) port?.close();
     await this.pool.destroy();

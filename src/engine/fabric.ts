@@ -5,6 +5,7 @@
 import { allocateBatch, type BatchMemory } from '../batch/packet-batch.js';
 import { FragmentTable } from '../conntrack/fragments.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
+import { RecordsRing } from '../flow/records-ring.js';
 import { allocateCounters, type CounterMemory } from '../metrics/shared-counters.js';
 import { allocateSharedState, type SharedState } from '../pipeline/shard.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
@@ -22,6 +23,8 @@ export interface Fabric {
   /** One word a participant (doorbell), then one a shard (its incarnation: how often its worker was lost). */
   bells: SharedArrayBuffer;
   tables: TableMemory[];
+  /** A ring of ended flow records for each shard. */
+  records: SharedArrayBuffer[];
   counters: CounterMemory[];
   shared: SharedState;
   fragments: SharedArrayBuffer;
@@ -38,6 +41,7 @@ export function makeFabric(shards: number, connectionsMax: number): Fabric {
     rings: new SharedArrayBuffer(participants * shards * 2 * RING_SIZE),
     bells: new SharedArrayBuffer((participants + shards) * 4),
     tables: Array.from({ length: shards }, () => ConnectionTable.allocate(connectionsMax)),
+    records: Array.from({ length: shards }, () => RecordsRing.allocate()),
     counters: Array.from({ length: participants }, allocateCounters),
     shared: allocateSharedState(),
     fragments: FragmentTable.allocate(),

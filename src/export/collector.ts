@@ -33,6 +33,9 @@ export interface CollectorOptions<T extends QueuedDatagram> {
   /** Datagrams that may wait; past that the new one is lost. Infinity: who pushes waits for `drained`. */
   queueLimit: number;
   resolved(datagram: T, loss: CollectorLoss | null): void;
+  /** The datagram is about to be given to the kernel; then, that the kernel has it (whatever becomes of it there). */
+  sending?(datagram: T): void;
+  sent?(datagram: T): void;
   /** The queue went below LOW_WATER. */
   drained(): void;
 }
@@ -269,8 +272,15 @@ export class Collector<T extends QueuedDatagram> {
 
   #send(socket: Socket, sent: Sent<T>): void {
     this.#inFlight++;
+    let told = false;
+    const tellSent = () => {
+      if (!told) this.options.sent?.(sent.datagram);
+      told = true;
+    };
+    this.options.sending?.(sent.datagram);
     socket.send(sent.datagram.octets, (error) => {
       this.#inFlight--;
+      tellSent();
       const code = (error as NodeJS.ErrnoException | null)?.code;
       if (!error) {
         this.counts.datagrams++;
@@ -288,6 +298,8 @@ export class Collector<T extends QueuedDatagram> {
       }
       if (this.queued === 0 && this.#inFlight === 0) this.#wakeIdle();
     });
+    // The call hands it over at once, unless the kernel's buffer is full; the callback comes a turn later.
+    if (socket.getSendQueueCount() === 0) tellSent();
   }
 
   #refused(error: Error): void {

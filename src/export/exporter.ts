@@ -17,6 +17,7 @@ import {
   type Netflow5Settings,
   writeSequence,
 } from './netflow5.js';
+import { RECORD_WORDS } from '../flow/flow-record.js';
 import { parseTarget, type TargetAddress } from './target.js';
 
 export type LossReason = CollectorLoss | Netflow5Loss;
@@ -53,7 +54,18 @@ const CLOSE_MS = 5000;
 interface Shared {
   octets: Uint8Array;
   flows: number;
-  group: { flows: number; open: number; delivered: boolean; loss: CollectorLoss | null };
+  group: Group;
+}
+/** What the copies of one datagram have in common. */
+interface Group {
+  flows: number;
+  open: number;
+  delivered: boolean;
+  loss: CollectorLoss | null;
+  /** Records before this one have left with this datagram or an earlier one, or are lost. */
+  upTo: number;
+  /** A collector's network has it, or it is lost. */
+  gone: boolean;
 }
 
 /** Throws SEINE_ERR_CONFIG_INVALID where a netflow setting is wrong; `Exporter` accepts what passes. */
@@ -99,6 +111,11 @@ export class Exporter {
   #lost = new Map<LossReason, number>(NETFLOW5_LOSSES.map((reason) => [reason, 0]));
   #partial: NodeJS.Timeout | null = null;
   #waiting: (() => void)[] = [];
+  /** Datagrams that no network has yet, in order; and how many records were done with when it was last told. */
+  #unsent: Group[] = [];
+  #done = 0;
+  #onSending: ((records: number) => void) | null = null;
+  #onDone: ((records: number) => void) | null = null;
   #closed: Promise<void> | null = null;
 
   /** Throws SEINE_ERR_CONFIG_INVALID as `checkExport`. */
@@ -124,13 +141,43 @@ export class Exporter {
   push(words: Uint32Array, nowNs: bigint): boolean {
     if (this.#closed !== null)
       throw new SeineError('SEINE_ERR_CLOSED', 'exporter: it is closed, and takes no records; push before close');
-    if (this.#collectors.size === 0) return true;
+    if (this.#collectors.size === 0) {
+      this.#encoder.taken += words.length / RECORD_WORDS;
+      this.#tellDone();
+      return true;
+    }
     this.#encoder.push(words, nowNs);
+    this.#tellDone();
     if (this.mode === 'serve' && this.#partial === null && this.#encoder.pending > 0) {
       this.#partial = setTimeout(() => this.flush(), PARTIAL_MS);
       this.#partial.unref();
     }
     return !this.#isFull();
+  }
+
+  /**
+   * Tells who keeps the records until they have left: `sending` that those before the n-th ever pushed are being given to
+   * the network, `done` that they are with a collector's network, or lost.
+   */
+  progress(sending: (records: number) => void, done: (records: number) => void): void {
+    this.#onSending = sending;
+    this.#onDone = done;
+  }
+
+  #gone(group: Group): void {
+    if (group.gone) return;
+    group.gone = true;
+    this.#tellDone();
+  }
+  #tellDone(): void {
+    let done = this.#done;
+    let gone = 0;
+    while (gone < this.#unsent.length && this.#unsent[gone]!.gone) done = this.#unsent[gone++]!.upTo;
+    if (gone > 0) this.#unsent.splice(0, gone);
+    if (this.#unsent.length === 0 && this.#encoder.pending === 0) done = this.#encoder.taken;
+    if (done === this.#done) return;
+    this.#done = done;
+    this.#onDone?.(done);
   }
 
   /** Sends the partial datagram too. */
@@ -237,6 +284,10 @@ export class Exporter {
         source: this.#config.netflow.source,
         queueLimit: this.mode === 'serve' ? QUEUE_DATAGRAMS : Number.POSITIVE_INFINITY,
         resolved: ({ group }, loss) => this.#resolved(group, loss),
+        sending: ({ group }) => {
+          if (!group.gone) this.#onSending?.(group.upTo);
+        },
+        sent: ({ group }) => this.#gone(group),
         drained: () => this.#wake(),
       });
       collector.sequence = before?.get(target.name)?.sequence ?? 0;
@@ -253,8 +304,9 @@ export class Exporter {
   }
 
   #emit(datagram: Netflow5Datagram): void {
-    const { octets, records, flows } = datagram;
-    const group = { flows, open: this.#collectors.size, delivered: false, loss: null };
+    const { octets, records, flows, upTo } = datagram;
+    const group: Group = { flows, open: this.#collectors.size, delivered: false, loss: null, upTo, gone: false };
+    this.#unsent.push(group);
     let first = true;
     for (const collector of this.#collectors.values()) {
       const copy = first ? octets : octets.slice();
@@ -270,6 +322,7 @@ export class Exporter {
     if (loss === null) group.delivered = true;
     else group.loss ??= loss;
     if (--group.open > 0) return;
+    this.#gone(group);
     if (group.delivered) this.#exported += group.flows;
     else this.#lose(group.loss!, group.flows);
   }

@@ -37,6 +37,8 @@ export interface Netflow5Datagram {
   records: number;
   /** Flow records that end in it: fewer than `records` where counters were split. */
   flows: number;
+  /** How many records the encoder had taken in all when it was whole. */
+  upTo: number;
 }
 /** `unsplittable`: more octets than 2^32−1 for every packet, which no sum of v5 records can say. */
 export type Netflow5Loss = 'ipv6' | 'unsplittable';
@@ -71,6 +73,8 @@ export class Netflow5Encoder {
   #view = new DataView(this.#octets.buffer);
   #records = 0;
   #flows = 0;
+  /** Packed records taken in, written or lost. */
+  taken = 0;
   /** Boot, in ms since 1970; −1 before the first record. */
   #bootMs = -1;
   /** Header clock of the datagram in hand. */
@@ -104,6 +108,7 @@ export class Netflow5Encoder {
     for (let at = 0; at + RECORD_WORDS <= words.length; at += RECORD_WORDS) {
       if ((words[at + R.verdict]! & 0xff) !== 4) {
         v6++;
+        this.taken++;
         continue;
       }
       const octetsAt = at + (this.#settings.octets === 'frame' ? R.frameOctets : R.octets);
@@ -120,17 +125,24 @@ export class Netflow5Encoder {
         this.#begin(startMs, endMs, clockMs, clockNs);
         this.#write(words, at, words[at + R.packets]!, words[octetsAt]!, startMs, endMs);
         this.#flows++;
+        this.taken++;
         if (this.#records === NETFLOW5_RECORDS_MAX) this.flush();
         continue;
       }
       const packets = (BigInt(words[at + R.packets + 1]!) << 32n) | BigInt(words[at + R.packets]!);
       const octets = (BigInt(words[octetsAt + 1]!) << 32n) | BigInt(words[octetsAt]!);
       const count = splitCount(packets, octets);
-      if (count === 0n) this.lose('unsplittable', 1);
+      if (count === 0n) {
+        this.lose('unsplittable', 1);
+        this.taken++;
+      }
       for (let index = 0n; index < count; index++) {
         this.#begin(startMs, endMs, clockMs, clockNs);
         this.#write(words, at, splitShare(packets, index, count), splitShare(octets, index, count), startMs, endMs);
-        if (index === count - 1n) this.#flows++;
+        if (index === count - 1n) {
+          this.#flows++;
+          this.taken++;
+        }
         if (this.#records === NETFLOW5_RECORDS_MAX) this.flush();
       }
     }
@@ -215,7 +227,7 @@ export class Netflow5Encoder {
     view.setUint8(21, this.#settings.engineId);
     view.setUint16(22, 0); // sampling: none
     const size = NETFLOW5_HEADER_SIZE + records * NETFLOW5_RECORD_SIZE;
-    const datagram = { octets: this.#octets.subarray(0, size), records, flows: this.#flows };
+    const datagram = { octets: this.#octets.subarray(0, size), records, flows: this.#flows, upTo: this.taken };
     this.#octets = new Uint8Array(DATAGRAM_SIZE);
     this.#view = new DataView(this.#octets.buffer);
     this.#records = 0;

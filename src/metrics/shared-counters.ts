@@ -23,6 +23,7 @@ export const EMISSION_KINDS = [
 const SINGLES = [
   'connectionsCreated',
   'recordsMade', // flow records that ended and were handed to the exporter
+  'recordsSpilled', // of those, the ones that found the ring of records full
   'busyNs', // time spent on batches
   'rowsByStages', // rows that went through the twelve stages
   'rowsByFastPath', // rows that replay finished

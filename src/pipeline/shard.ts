@@ -11,6 +11,7 @@ import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import type { ReplayContext } from '../conntrack/replay.js';
 import { timeoutsNs, type TimeoutName } from '../conntrack/timeouts.js';
 import { EndReason } from '../flow/flow-record.js';
+import type { RecordsRing } from '../flow/records-ring.js';
 import { counterIndex, type CounterMemory, SharedCounters } from '../metrics/shared-counters.js';
 import { Classifier } from '../policy/classifier.js';
 import type { PolicyTables } from '../policy/compile.js';
@@ -95,9 +96,10 @@ export class Shard {
     table: TableMemory,
     counters: CounterMemory,
     shared: SharedState,
+    readonly records: RecordsRing,
   ) {
     this.table = new ConnectionTable(table);
-    this.accounting = new FlowAccounting(this.table);
+    this.accounting = new FlowAccounting(this.table, records);
     this.counters = new SharedCounters(counters);
     this.timeouts = timeoutsNs(settings.timeouts);
     this.epochs = new Uint32Array(shared.epochs);

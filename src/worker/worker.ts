@@ -1,6 +1,7 @@
 /**
  * A shard's thread: one long piscina task. It judges slices that owners of batches send over rings, and owns the batches of
- * the clients whose descriptors it was given. It talks to the main thread by one port: generations in, flow records out.
+ * the clients whose descriptors it was given. It talks to the main thread by one port: generations in, what finds no room in the ring of
+ * flow records out.
  */
 import { threadId } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
@@ -13,6 +14,7 @@ import { runShard } from '../pipeline/pipeline.js';
 import { countLoose } from '../pipeline/settle.js';
 import { type Generation, Shard, type ShardSettings } from '../pipeline/shard.js';
 import { RECORD_WORDS } from '../flow/flow-record.js';
+import { RecordsRing } from '../flow/records-ring.js';
 
 export interface WorkerTask {
   fabric: Fabric;
@@ -26,14 +28,16 @@ export type ToWorker =
   | { type: 'records'; idleTimeout: number; activeTimeout: number }
   | { type: 'finish'; low: number; high: number }
   | { type: 'lost'; shard: number }
+  | { type: 'drain' }
   | { type: 'stop' };
 export type FromWorker =
   | { type: 'ready'; threadId: number }
   | { type: 'swapped'; generation: number }
-  | { type: 'records'; words: Uint32Array; low: number; high: number }
+  | { type: 'spilled'; words: Uint32Array }
   | { type: 'finished' }
   | { type: 'clients'; count: number }
   | { type: 'failed'; message: string }
+  | { type: 'drained' }
   | { type: 'stopped' };
 
 /** What the thread that owns a client's descriptor gives to its connection. */
@@ -55,7 +59,16 @@ const SWEEP_INTERVAL_MS = 200;
 export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<void> {
   const { fabric, settings, port } = task;
   const participant = settings.shard + 1;
-  const shard = new Shard(settings, fabric.tables[settings.shard]!, fabric.counters[participant]!, fabric.shared);
+  const bells = new Int32Array(fabric.bells);
+  const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
+  const records = new RecordsRing(fabric.records[settings.shard]!);
+  const shard = new Shard(
+    settings,
+    fabric.tables[settings.shard]!,
+    fabric.counters[participant]!,
+    fabric.shared,
+    records,
+  );
   shard.swap(task.generation);
   const dispatcher = new ThreadDispatcher(fabric, participant);
   dispatcher.forwarding = shard.forwarding;
@@ -67,14 +80,21 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   let clockSeenNs = 0n;
 
   const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
-  const postRecords = (low: number, high: number, always = false) => {
-    const words = shard.accounting.take();
-    if (words === null && !always) return;
-    if (words !== null) shard.counters.count('recordsMade', words.length / RECORD_WORDS);
-    post(
-      { type: 'records', words: words ?? new Uint32Array(0), low, high },
-      words === null ? [] : [words.buffer as ArrayBuffer],
-    );
+  /** Tells how far the shard has come, and rings for its new records; `always`: also without any. */
+  let told = 0;
+  const tellRecords = (low: number, high: number, always = false) => {
+    const made = shard.accounting.ended - told;
+    if (made > 0) {
+      told = shard.accounting.ended;
+      shard.counters.count('recordsMade', made);
+      const spill = records.takeSpill();
+      if (spill !== null) {
+        shard.counters.count('recordsSpilled', spill.length / RECORD_WORDS);
+        post({ type: 'spilled', words: spill }, [spill.buffer as ArrayBuffer]);
+      }
+    }
+    records.setStable(low, high);
+    if (made > 0 || always) bellOf[0]!.ring();
   };
   let reportedTick = 0;
 
@@ -92,7 +112,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     shard.counters.count('busyNs', Number(clockSeenNs - started));
     // A report now and then also without records, so that the reader knows how far the shard has come.
     const tick = high * 4 + (low >>> 30);
-    postRecords(low, high, tick > reportedTick);
+    tellRecords(low, high, tick > reportedTick);
     reportedTick = tick;
   };
   const account = (batch: PacketBatch, rows: Int32Array, count: number) => {
@@ -110,8 +130,6 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   const back = fabric.batches.map(
     (_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, true)),
   );
-  const bells = new Int32Array(fabric.bells);
-  const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
   const message = new Int32Array(4);
   const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
   let failure: Error | null = null;
@@ -158,7 +176,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     const low = Number(now & 0xffffffffn);
     const high = Number(now >> 32n);
     shard.accounting.sweep(low, high, shard.removed);
-    postRecords(low, high);
+    tellRecords(low, high);
   }, SWEEP_INTERVAL_MS);
 
   port.on('message', (received: ToWorker) => {
@@ -183,17 +201,18 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
       }
       case 'finish':
         shard.accounting.finish(received.low, received.high);
-        postRecords(received.low, received.high);
+        tellRecords(received.low, received.high);
         post({ type: 'finished' });
         break;
       case 'lost':
         dispatcher.shardLost(received.shard);
         break;
+      case 'drain':
+        void Promise.all([...clients].map((client) => client.drain())).then(() => post({ type: 'drained' }));
+        break;
       case 'stop':
-        void Promise.all([...clients].map((client) => client.drain())).then(() => {
-          doorbell.stop();
-          stop();
-        });
+        doorbell.stop();
+        stop();
         break;
     }
   });

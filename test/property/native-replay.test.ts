@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BATCH_ROWS, PacketBatch, RowFlag } from '../../src/batch/packet-batch.js';
 import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../../src/config/example-cluster.js';
+import { RecordsRing } from '../../src/flow/records-ring.js';
 import { ConnectionTable } from '../../src/conntrack/table.js';
 import { allocateCounters } from '../../src/metrics/shared-counters.js';
 import { kernels, nativeKernels, references } from '../../src/native/kernels.js';
@@ -50,7 +51,13 @@ function exampleShard(policies: boolean): { shard: Shard; pods: End[] } {
     activeTimeout: 60,
     replay: true,
   } as const;
-  const shard = new Shard(settings, ConnectionTable.allocate(2048), allocateCounters(), allocateSharedState());
+  const shard = new Shard(
+    settings,
+    ConnectionTable.allocate(2048),
+    allocateCounters(),
+    allocateSharedState(),
+    new RecordsRing(),
+  );
   shard.swap({
     generation: 1,
     policy: policy.tables,
@@ -188,7 +195,7 @@ for (const policies of [true, false]) {
       batch.count = ROWS;
       references.parseRows(batch, 0, ROWS);
       runShard(shard, batch, rows, ROWS, low, high);
-      shard.accounting.take();
+      shard.records.free(shard.records.head);
       for (let row = 0; row < ROWS; row++)
         assert.notEqual(batch.verdict[row], 0, `row ${row} with flags ${batch.flags[row]! & RowFlag.Sound} is judged`);
     }

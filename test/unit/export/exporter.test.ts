@@ -276,3 +276,26 @@ test('exporter: a wrong update changes nothing', async (t) => {
   await exporter.close();
   await until('it arrives', () => received(collector).length === 1);
 });
+
+test('exporter: tells record for record what is being sent and what is gone, IPv6 and lost ones included', async (t) => {
+  const collector = await receiver(t);
+  const exporter = new Exporter(config({ targets: [collector.target] }));
+  t.after(() => exporter.close());
+  const told: string[] = [];
+  exporter.progress(
+    (records) => told.push(`sending ${records}`),
+    (records) => told.push(`done ${records}`),
+  );
+  exporter.push(records(30), NOW_NS);
+  await until('the socket is open', () => told.length === 2);
+  assert.deepEqual(told, ['sending 30', 'done 30']);
+  exporter.push(packed({ family: 6 }, { family: 6 }), NOW_NS);
+  assert.deepEqual(told.splice(0), ['sending 30', 'done 30', 'done 32']);
+  exporter.push(packed({}, { family: 6 }, {}), NOW_NS);
+  assert.deepEqual(told, [], 'a datagram in hand is not gone');
+  exporter.flush();
+  assert.deepEqual(told.splice(0), ['sending 35', 'done 35']);
+  exporter.update(config({ targets: [] }));
+  exporter.push(records(5), NOW_NS);
+  assert.deepEqual(told, ['done 40'], 'nobody wants it');
+});
