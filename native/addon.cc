@@ -1,6 +1,8 @@
 // The addon: checks every argument, then calls a kernel on raw pointers. One call per batch. Kernels know no N-API.
 #include <fcntl.h>
 #include <napi.h>
+#include <memory>
+#include <vector>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <cerrno>
@@ -76,43 +78,65 @@ void check_rows(const CallbackInfo& info, const Span<int32_t>& rows, uint32_t co
     if (rows.data[i] < 0 || rows.data[i] >= static_cast<int32_t>(seine::BATCH_ROWS)) refuse_range(info, "a row lies outside the batch");
 }
 
-// replayRows(block, words, epochs, timeouts, recordTimeouts, classes, rows, count, slow)
-Napi::Value ReplayRows(const CallbackInfo& info) {
-  auto* b = columns(info, 0);
-  const auto words = array<uint32_t>(info, 1, napi_uint32_array, "the table is a Uint32Array");
-  const auto epochs = array<uint32_t>(info, 2, napi_uint32_array, "epochs is a Uint32Array");
-  const auto timeouts = array<double>(info, 3, napi_float64_array, "timeouts is a Float64Array");
-  const auto records = array<double>(info, 4, napi_float64_array, "record timeouts is a Float64Array");
-  const auto classes = array<uint8_t>(info, 5, napi_uint8_array, "classes is a Uint8Array");
-  const auto rows = array<int32_t>(info, 6, napi_int32_array, "rows is an Int32Array");
-  const uint32_t count = number(info, 7, "count is a number of rows");
-  const auto slow = array<int32_t>(info, 8, napi_int32_array, "slow is an Int32Array");
-  check_rows(info, rows, count);
-  if (slow.size < count || epochs.size < 65536 || records.size < 2) refuse_range(info, "an argument of replayRows is too short");
+// A shard's memory, and the arrays that must live as long as the pointers into it.
+struct ShardHandle {
+  seine::Shard shard;
+  std::vector<Napi::ObjectReference> held;
+};
+const napi_type_tag SHARD_TAG = {0x9f3c6a0d5e7b4c21ull, 0xb1d84f60a2c97e35ull};
+
+// createShard(table, epochs, timeouts, recordTimeouts, classes, counters, rules)
+Napi::Value CreateShard(const CallbackInfo& info) {
+  const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the table is a Uint32Array");
+  const auto epochs = array<uint32_t>(info, 1, napi_uint32_array, "epochs is a Uint32Array");
+  const auto timeouts = array<double>(info, 2, napi_float64_array, "timeouts is a Float64Array");
+  const auto records = array<double>(info, 3, napi_float64_array, "record timeouts is a Float64Array");
+  const auto classes = array<uint8_t>(info, 4, napi_uint8_array, "classes is a Uint8Array");
+  const auto counters = array<uint32_t>(info, 5, napi_uint32_array, "counters is a Uint32Array");
+  const auto rules = array<uint32_t>(info, 6, napi_uint32_array, "rule counters is a Uint32Array");
+  auto handle = std::make_unique<ShardHandle>();
+  if (!seine::open_table(words.data, words.size, handle->shard.table)) refuse_range(info, "the table's header does not fit its size");
+  if (epochs.size < 65536 || records.size < 2) refuse_range(info, "an argument of createShard is too short");
   if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse_range(info, "classes is a power of two long");
   const auto& t = seine::replay_timeouts;
   for (const uint32_t index : {t.tcp_syn_sent, t.tcp_syn_recv, t.tcp_established, t.tcp_fin_wait, t.tcp_time_wait, t.tcp_close, t.udp_first,
                                t.udp_single, t.udp_multiple})
     if (index >= timeouts.size) refuse_range(info, "timeouts is too short");
-  if (words.size < 64) refuse_range(info, "the table is too short");
-  // The header of src/conntrack/table.ts: capacity, slot mask; the parts follow in order.
-  const size_t capacity = words.data[0], slot_mask = words.data[1];
-  const size_t slots_at = 64 + 4096;
-  const size_t entries_at = slots_at + (slot_mask + 1) * 2;
-  const size_t addresses_at = entries_at + capacity * seine::ENTRY_WORDS;
-  if (addresses_at + capacity * 8 != words.size || ((slot_mask + 1) & slot_mask) != 0 || addresses_at > UINT32_MAX)
-    refuse_range(info, "the table's header does not fit its size");
-  const seine::ReplayContext context{words.data,
-                                     static_cast<uint32_t>(slot_mask),
-                                     static_cast<uint32_t>(slots_at),
-                                     static_cast<uint32_t>(entries_at),
-                                     static_cast<uint32_t>(addresses_at),
-                                     epochs.data,
-                                     timeouts.data,
-                                     records.data,
-                                     classes.data,
-                                     static_cast<uint32_t>(classes.size - 1)};
-  return Napi::Number::New(info.Env(), seine::replay_rows(context, b, rows.data, count, slow.data));
+  if (counters.size < static_cast<size_t>(seine::counter_indices.total) * 2 || seine::counter_indices.total == 0)
+    refuse_range(info, "counters is too short");
+  if (reinterpret_cast<uintptr_t>(counters.data) % 8 != 0 || reinterpret_cast<uintptr_t>(rules.data) % 8 != 0)
+    refuse_range(info, "counters are not aligned");
+  seine::Shard& shard = handle->shard;
+  shard.epochs = epochs.data;
+  shard.timeouts = timeouts.data;
+  shard.record_timeouts = records.data;
+  shard.classes = classes.data;
+  shard.class_mask = static_cast<uint32_t>(classes.size - 1);
+  shard.counters = reinterpret_cast<uint64_t*>(counters.data);
+  shard.rules = reinterpret_cast<uint64_t*>(rules.data);
+  shard.rules_max = static_cast<uint32_t>(rules.size / 6);
+  for (size_t i = 0; i < 7; i++) handle->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+  auto external = Napi::External<ShardHandle>::New(info.Env(), handle.release(), [](Napi::Env, ShardHandle* old) { delete old; });
+  external.TypeTag(&SHARD_TAG);
+  return external;
+}
+
+const seine::Shard& shard_of(const CallbackInfo& info, size_t index) {
+  if (info.Length() <= index || !info[index].IsExternal() || !info[index].As<Napi::External<ShardHandle>>().CheckTypeTag(&SHARD_TAG))
+    refuse(info, "the shard is what createShard gave");
+  return info[index].As<Napi::External<ShardHandle>>().Data()->shard;
+}
+
+// replayRows(shard, block, rows, count, slow)
+Napi::Value ReplayRows(const CallbackInfo& info) {
+  const seine::Shard& shard = shard_of(info, 0);
+  auto* b = columns(info, 1);
+  const auto rows = array<int32_t>(info, 2, napi_int32_array, "rows is an Int32Array");
+  const uint32_t count = number(info, 3, "count is a number of rows");
+  const auto slow = array<int32_t>(info, 4, napi_int32_array, "slow is an Int32Array");
+  check_rows(info, rows, count);
+  if (slow.size < count) refuse_range(info, "slow is too short");
+  return Napi::Number::New(info.Env(), seine::replay_rows(shard, b, rows.data, count, slow.data));
 }
 
 // composeRows(block, data, table, rows, count, out, outAt, sizes)
@@ -196,6 +220,17 @@ Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// setCounterIndices({packets, octets, drops, total}): where counters lie in the block that createShard gets.
+Napi::Value SetCounterIndices(const CallbackInfo& info) {
+  const auto given = info[0].As<Napi::Object>();
+  const auto index = [&](const char* name) { return given.Get(name).As<Napi::Number>().Uint32Value(); };
+  const seine::CounterIndices next{index("packets"), index("octets"), index("drops"), index("total")};
+  if (next.packets + 5 > next.total || next.octets + 5 > next.total || next.drops + 12 * 64 > next.total)
+    refuse_range(info, "counters overlap their end");
+  seine::counter_indices = next;
+  return info.Env().Undefined();
+}
+
 Napi::Value Layout(const CallbackInfo& info) {
   auto result = Napi::Object::New(info.Env());
   auto offsets = Napi::Object::New(info.Env());
@@ -236,36 +271,46 @@ Napi::Value Layout(const CallbackInfo& info) {
              {"Related", CT_RELATED},
              {"Invalid", CT_INVALID},
              {"Tracked", CT_TRACKED}});
-  set("size32", {{"entry", ENTRY_WORDS}, {"direction", DIRECTION_WORDS}, {"tcp", TCP_WORDS}});
+  set("size32", {{"entry", ENTRY_WORDS}, {"cold", COLD_WORDS}, {"direction", DIRECTION_WORDS}, {"tcp", TCP_WORDS}, {"plan", PLAN_WORDS}});
   set("entry", {{"src", E::SRC},
                 {"dst", E::DST},
                 {"ports", E::PORTS},
                 {"key", E::KEY},
-                {"discriminator", E::DISCRIMINATOR},
-                {"hash", E::HASH},
                 {"status", E::STATUS},
+                {"epochs", E::EPOCHS},
                 {"expires", E::EXPIRES},
-                {"listNext", E::LIST_NEXT},
-                {"listPrev", E::LIST_PREV},
-                {"epochIn", E::EPOCH_IN},
-                {"epochOut", E::EPOCH_OUT},
-                {"origin", E::ORIGIN},
-                {"direction", E::DIRECTION},
-                {"tcp", E::TCP}});
-  set("direction", {{"interfaces", D::INTERFACES},
+                {"tcp", E::TCP},
+                {"discriminator", E::DISCRIMINATOR},
+                {"scales", E::SCALES},
+                {"activeDue", E::ACTIVE_DUE},
+                {"direction", E::DIRECTION}});
+  set("cold", {{"first", C::FIRST},
+               {"interfaces", C::INTERFACES},
+               {"wheelNext", C::WHEEL_NEXT},
+               {"wheelPrev", C::WHEEL_PREV},
+               {"listNext", C::LIST_NEXT},
+               {"listPrev", C::LIST_PREV},
+               {"origin", C::ORIGIN},
+               {"hash", C::HASH}});
+  set("direction", {{"plan", D::PLAN},
                     {"marks", D::MARKS},
                     {"packets", D::PACKETS},
+                    {"excess", D::EXCESS},
                     {"octets", D::OCTETS},
-                    {"frameOctets", D::FRAME_OCTETS},
-                    {"first", D::FIRST},
-                    {"last", D::LAST},
-                    {"planPort", D::PLAN_PORT},
-                    {"planVerdict", D::PLAN_VERDICT},
-                    {"ingressRule", D::INGRESS_RULE},
-                    {"egressRule", D::EGRESS_RULE}});
-  set("tcp", {{"end", T::END}, {"maxEnd", T::MAX_END}, {"maxWindow", T::MAX_WINDOW}, {"scale", T::SCALE}});
-  set("status", {{"SeenReply", Status::SEEN_REPLY},
+                    {"last", D::LAST}});
+  set("plan", {{"port", P::PORT},
+               {"decision", P::DECISION},
+               {"ingressRule", P::INGRESS_RULE},
+               {"egressRule", P::EGRESS_RULE},
+               {"interfaces", P::INTERFACES},
+               {"basis", P::BASIS},
+               {"references", P::REFERENCES},
+               {"rule", P::RULE}});
+  set("tcp", {{"end", T::END}, {"maxEnd", T::MAX_END}, {"maxWindow", T::MAX_WINDOW}});
+  set("status", {{"Used", Status::USED},
+                 {"SeenReply", Status::SEEN_REPLY},
                  {"Denied", Status::DENIED},
+                 {"Loose", Status::LOOSE},
                  {"Multiple", Status::MULTIPLE},
                  {"ListUnreplied", Status::LIST_UNREPLIED},
                  {"ListClosing", Status::LIST_CLOSING},
@@ -275,7 +320,10 @@ Napi::Value Layout(const CallbackInfo& info) {
                  {"Plan1", Status::PLAN1},
                  {"Closed", Status::CLOSED},
                  {"Flood", Status::FLOOD},
-                 {"Cut", Status::CUT}});
+                 {"Cut", Status::CUT},
+                 {"Replay0", Status::REPLAY0},
+                 {"Replay1", Status::REPLAY1},
+                 {"Busy", Status::BUSY}});
   return result;
 }
 
@@ -292,6 +340,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   add("parseRows", ParseRows);
+  add("createShard", CreateShard);
   add("replayRows", ReplayRows);
   add("composeRows", ComposeRows);
   add("checksum", Checksum);
@@ -300,6 +349,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("duplicateDescriptor", DuplicateDescriptor);
   add("adviseHugePages", AdviseHugePages);
   add("setTimeoutIndices", SetTimeoutIndices);
+  add("setCounterIndices", SetCounterIndices);
   add("layout", Layout);
   add("cpuFeatures", CpuFeatures);
   return exports;

@@ -8,6 +8,7 @@
 namespace seine {
 
 ReplayTimeouts replay_timeouts{};
+CounterIndices counter_indices{};
 
 namespace {
 
@@ -19,13 +20,6 @@ constexpr uint32_t MAX_ACK_WINDOW = 66000;
 constexpr uint8_t EGRESS_STAGE = 5;
 constexpr uint32_t GROUP = 16;
 
-inline uint64_t get64(const uint32_t* at) {
-  uint64_t value;
-  std::memcpy(&value, at, 8);
-  return value;
-}
-inline void put64(uint32_t* at, uint64_t value) { std::memcpy(at, &value, 8); }
-
 inline int32_t diff(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b); }
 
 inline uint32_t turned(uint32_t ports) { return (ports >> 16) | (ports << 16); }
@@ -36,23 +30,23 @@ bool same_addresses(const uint32_t* entry, const uint32_t* row, uint32_t turn) {
   return true;
 }
 
-// Entry × 2 + direction, −1 = none.
-int64_t find(const ReplayContext& c, uint32_t hash, const uint32_t* address, uint32_t ports, uint32_t key) {
+// Entry × 2 + direction, −1 = none. Keys of TCP and UDP, which have no discriminator.
+int64_t find(const Table& t, uint32_t hash, const uint32_t* address, uint32_t ports, uint32_t key) {
   const bool six = (key & 0xf00) == 0x600;
   const uint32_t src = address[six ? 3 : 0], dst = address[six ? 7 : 4];
   const uint32_t reverse = turned(ports);
-  for (uint32_t slot = hash & c.slot_mask;; slot = (slot + 1) & c.slot_mask) {
-    const uint32_t* at = c.words + c.slots_at + static_cast<size_t>(slot) * 2;
-    const uint32_t found = at[1];
-    if (found == 0) return -1;
-    if (at[0] != hash) continue;
-    const uint32_t* e = c.words + c.entries_at + static_cast<size_t>(found - 1) * ENTRY_WORDS;
-    if (e[E::KEY] != key || e[E::DISCRIMINATOR] != 0) continue;
-    const uint32_t* whole = c.words + c.addresses_at + static_cast<size_t>(found - 1) * 8;
+  for (uint32_t slot = hash & t.slot_mask;; slot = (slot + 1) & t.slot_mask) {
+    const uint32_t held = t.slots[slot];
+    if (held == 0) return -1;
+    if (((held ^ hash) >> 24) != 0) continue;
+    const uint32_t index = (held & SLOT_ENTRY) - 1;
+    const uint32_t* e = t.entry(index);
+    if (e[E::KEY] != key) continue;
+    const uint32_t* whole = t.addresses + static_cast<size_t>(index) * 8;
     if (e[E::SRC] == src && e[E::DST] == dst && e[E::PORTS] == ports && (!six || same_addresses(whole, address, 0)))
-      return static_cast<int64_t>(found - 1) * 2;
+      return static_cast<int64_t>(index) * 2;
     if (e[E::SRC] == dst && e[E::DST] == src && e[E::PORTS] == reverse && (!six || same_addresses(whole, address, 4)))
-      return static_cast<int64_t>(found - 1) * 2 + 1;
+      return static_cast<int64_t>(index) * 2 + 1;
   }
 }
 
@@ -69,7 +63,7 @@ bool move_window(uint32_t* e, uint32_t side, const BatchColumns* b, uint32_t r) 
   if (diff(data, my_end - peer_window - 1) <= 0) return false;
   if (diff(ack, peer_end) > 0) return false;
   if (diff(ack, peer_end - std::max(my_window, MAX_ACK_WINDOW)) < 0) return false;
-  const uint32_t scaled = static_cast<uint32_t>(b->tcp_window[r]) << (s[T::SCALE] & 0x1f);
+  const uint32_t scaled = static_cast<uint32_t>(b->tcp_window[r]) << ((e[E::SCALES] >> (side * 16)) & 0x1f);
   if (scaled > my_window) s[T::MAX_WINDOW] = scaled;
   if (diff(end, my_end) > 0) s[T::END] = end;
   if (diff(s[T::END], s[T::MAX_END]) > 0) s[T::MAX_END] = s[T::END];
@@ -79,24 +73,24 @@ bool move_window(uint32_t* e, uint32_t side, const BatchColumns* b, uint32_t r) 
 }
 
 // Puts an entry that is in no list at the end of the closing one (a replied connection is not in the unreplied one).
-void list_closing(const ReplayContext& c, uint32_t entry, uint32_t* e) {
-  const uint32_t last = c.words[H::CLOSING_TAIL];
-  e[E::LIST_PREV] = last;
-  e[E::LIST_NEXT] = 0;
-  if (last == 0) c.words[H::CLOSING_HEAD] = entry + 1;
-  else c.words[c.entries_at + static_cast<size_t>(last - 1) * ENTRY_WORDS + E::LIST_NEXT] = entry + 1;
-  c.words[H::CLOSING_TAIL] = entry + 1;
+void list_closing(const Table& t, uint32_t index, uint32_t* e) {
+  const uint32_t last = t.words[H::CLOSING_TAIL];
+  uint32_t* cold = t.cold_of(index);
+  cold[C::LIST_PREV] = last;
+  cold[C::LIST_NEXT] = 0;
+  if (last == 0) t.words[H::CLOSING_HEAD] = index + 1;
+  else t.cold_of(last - 1)[C::LIST_NEXT] = index + 1;
+  t.words[H::CLOSING_TAIL] = index + 1;
   e[E::STATUS] |= Status::LIST_CLOSING;
 }
 
-void advance(const ReplayContext& c, uint32_t entry, uint32_t* e, uint32_t side, uint32_t mine, uint32_t peer,
-             const BatchColumns* b, uint32_t r) {
+void advance(const Table& t, uint32_t index, uint32_t* e, uint32_t side, uint32_t mine, uint32_t peer, const BatchColumns* b, uint32_t r) {
   const uint32_t peer_end = e[E::TCP + (1 - side) * TCP_WORDS + T::END];
   if ((b->tcp_flags[r] & FIN) != 0 && mine < FIN_SENT) mine = FIN_SENT;
   if (peer == SYN_SENT) peer = ESTABLISHED;
   else if (peer == FIN_SENT && diff(b->tcp_ack[r], peer_end) >= 0) peer = FIN_ACKED;
   e[E::STATUS] = (e[E::STATUS] & ~0xffu) | (side == 0 ? mine | (peer << 4) : peer | (mine << 4));
-  if ((mine >= FIN_SENT || peer >= FIN_SENT) && (e[E::STATUS] & Status::LIST_CLOSING) == 0) list_closing(c, entry, e);
+  if ((mine >= FIN_SENT || peer >= FIN_SENT) && (e[E::STATUS] & Status::LIST_CLOSING) == 0) list_closing(t, index, e);
 }
 
 uint32_t tcp_timeout(uint32_t status) {
@@ -110,36 +104,40 @@ uint32_t tcp_timeout(uint32_t status) {
   return t.tcp_established;
 }
 
-bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
+// As doubles, like the reference: what lies beyond 2^53 ns rounds alike.
+inline double elapsed(uint64_t since, uint64_t now) { return static_cast<double>(static_cast<int64_t>(now - since)); }
+
+bool replay_row(const Shard& c, BatchColumns* b, uint32_t r) {
   if (b->flags[r] != (SOUND | TRANSPORT) || b->fault[r] != 0) return false;
   const uint8_t protocol = b->protocol[r];
   if (protocol != TCP && protocol != UDP) return false;
+  const Table& t = c.table;
   const uint32_t ports = b->src_port[r] | (static_cast<uint32_t>(b->dst_port[r]) << 16);
   const uint32_t key = protocol | ((b->kind[r] == IP6 ? 6u : 4u) << 8) | (static_cast<uint32_t>(b->vlan[r]) << 16);
-  const int64_t found = find(c, b->hash[r], b->address + r * 8, ports, key);
+  const int64_t found = find(t, b->hash[r], b->address + r * 8, ports, key);
   if (found < 0) return false;
-  const uint32_t direction = found & 1;
-  uint32_t* e = c.words + c.entries_at + static_cast<size_t>(found >> 1) * ENTRY_WORDS;
+  const uint32_t direction = found & 1, index = static_cast<uint32_t>(found >> 1);
+  uint32_t* e = t.entry(index);
   uint32_t* d = e + E::DIRECTION + direction * DIRECTION_WORDS;
   const uint64_t now = b->time_ns[r];
   const uint32_t status = e[E::STATUS];
-  const uint32_t needed = direction == 0 ? Status::PLAN0 | Status::RECORD0 : Status::PLAN1 | Status::RECORD1;
-  if ((status & needed) != needed || (status & (Status::CUT | Status::FLOOD | Status::CLOSED)) != 0)
-    return false;
-  if (e[E::EPOCH_IN] != c.epochs[e[E::ORIGIN] & 0xffff] ||
-      e[E::EPOCH_OUT] != c.epochs[e[E::DIRECTION + D::PLAN_PORT] & 0xffff])
-    return false;
+  if ((status & (direction == 0 ? Status::REPLAY0 : Status::REPLAY1)) == 0) return false;
+  if ((status & (Status::CUT | Status::FLOOD | Status::CLOSED)) != 0) return false;
+  const uint32_t* plan = t.plan(d[D::PLAN]);
+  const uint32_t basis = plan[P::BASIS];
+  if (e[E::EPOCHS] != c.epochs[basis & 0xffff] + c.epochs[basis >> 16]) return false;
+  if ((plan[P::INTERFACES] & 0xffff) != b->in_port[r]) return false;
   if (now >= get64(e + E::EXPIRES)) return false;
 
-  const uint32_t plan = d[D::PLAN_VERDICT];
-  const uint8_t verdict = plan & 0xff;
-  const uint32_t out_port = verdict == FORWARD ? d[D::PLAN_PORT] & 0xffff : PORT_DROPPED;
-  if (d[D::INTERFACES] != ((b->in_port[r] & 0xffff) | (out_port << 16))) return false;
-  if (((d[D::MARKS] >> 16) & 0xff) != verdict) return false;
-  // As doubles, like the reference: what lies beyond 2^53 ns rounds alike.
-  if (static_cast<double>(static_cast<int64_t>(now - get64(d + D::LAST))) >= c.record_timeouts[0]) return false;
-  if (static_cast<double>(static_cast<int64_t>(now - get64(d + D::FIRST))) >= c.record_timeouts[1]) return false;
-  const uint32_t rewrite = plan >> 24;
+  if (elapsed(get64(d + D::LAST), now) >= c.record_timeouts[0]) return false;
+  if (static_cast<int32_t>(static_cast<uint32_t>(now >> TICK_SHIFT) - e[E::ACTIVE_DUE]) >= 0 &&
+      elapsed(get64(t.cold_of(index) + C::FIRST + direction * 2), now) >= c.record_timeouts[1])
+    return false;
+  const uint64_t excess = static_cast<uint64_t>(d[D::EXCESS]) + (b->frame_octets[r] - b->ip_length[r]);
+  if (d[D::PACKETS] == UINT32_MAX || excess > UINT32_MAX) return false;
+  const uint32_t decision = plan[P::DECISION];
+  const uint8_t verdict = decision & 0xff;
+  const uint32_t rewrite = decision >> 24;
   if ((rewrite & DECREMENT_TTL) != 0 && b->ttl[r] <= 1) return false;
 
   uint32_t timeout;
@@ -155,7 +153,7 @@ bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
       if (mine == NONE || peer == NONE || (mine >= FIN_SENT && peer >= FIN_SENT)) return false;
       if (!move_window(e, direction, b, r)) return false;
       if ((status & 0xff) != ESTABLISHED_BOTH || (b->tcp_flags[r] & FIN) != 0)
-        advance(c, static_cast<uint32_t>(found >> 1), e, direction, mine, peer, b, r);
+        advance(t, index, e, direction, mine, peer, b, r);
       timeout = tcp_timeout(e[E::STATUS]);
     } else {
       if (!replied && direction == 1) return false;
@@ -166,46 +164,56 @@ bool replay_row(const ReplayContext& c, BatchColumns* b, uint32_t r) {
   }
   put64(e + E::EXPIRES, now + static_cast<uint64_t>(c.timeouts[timeout]));
 
-  put64(d + D::PACKETS, get64(d + D::PACKETS) + 1);
+  d[D::PACKETS]++;
+  d[D::EXCESS] = static_cast<uint32_t>(excess);
   put64(d + D::OCTETS, get64(d + D::OCTETS) + b->ip_length[r]);
-  put64(d + D::FRAME_OCTETS, get64(d + D::FRAME_OCTETS) + b->frame_octets[r]);
   put64(d + D::LAST, now);
   if (protocol == TCP) d[D::MARKS] |= static_cast<uint32_t>(b->tcp_flags[r]) << 8;
 
-  const uint32_t ingress = d[D::INGRESS_RULE], egress = d[D::EGRESS_RULE];
-  const uint8_t stage = (plan >> 16) & 0xff;
+  const uint8_t reason = (decision >> 8) & 0xff, stage = (decision >> 16) & 0xff;
+  const uint32_t ingress = plan[P::INGRESS_RULE], egress = plan[P::EGRESS_RULE];
   b->verdict[r] = verdict;
-  b->drop_reason[r] = (plan >> 8) & 0xff;
+  b->drop_reason[r] = reason;
   b->stage[r] = stage;
   b->rewrite[r] = static_cast<uint16_t>(rewrite);
-  b->tunnel[r] = static_cast<uint16_t>(d[D::PLAN_PORT] >> 16);
-  b->out_port[r] = out_port;
+  b->tunnel[r] = static_cast<uint16_t>(plan[P::PORT] >> 16);
+  b->out_port[r] = plan[P::INTERFACES] >> 16;
   b->ct[r] = ct;
   b->direction[r] = static_cast<uint8_t>(direction);
-  b->connection[r] = static_cast<uint32_t>((found >> 1) + 1);
+  b->connection[r] = index + 1;
   b->ingress_rule[r] = ingress;
   b->egress_rule[r] = egress;
-  b->rule[r] = verdict != FORWARD && stage == EGRESS_STAGE ? egress : ingress != 0 ? ingress : egress;
+  b->rule[r] = plan[P::RULE];
+
+  const uint32_t octets = b->frame_octets[r];
+  c.counters[counter_indices.packets + verdict]++;
+  c.counters[counter_indices.octets + verdict] += octets;
+  if (reason != 0) c.counters[counter_indices.drops + stage * 64u + reason]++;
+  if (ingress != 0 && ingress < c.rules_max) {
+    c.rules[ingress * size_t{3}]++;
+    c.rules[ingress * size_t{3} + 1] += octets;
+  }
+  if (egress != 0 && egress < c.rules_max) {
+    c.rules[egress * size_t{3}]++;
+    c.rules[egress * size_t{3} + 1] += octets;
+  }
   return true;
 }
 
 }  // namespace
 
-uint32_t replay_rows(const ReplayContext& c, BatchColumns* b, const int32_t* rows, uint32_t count, int32_t* slow) {
+uint32_t replay_rows(const Shard& c, BatchColumns* b, const int32_t* rows, uint32_t count, int32_t* slow) {
+  const Table& t = c.table;
   std::memset(c.classes, 0, c.class_mask + 1);
   uint32_t left = 0;
-  const auto slot_of = [&](uint32_t i) {
-    return c.words + c.slots_at + static_cast<size_t>(b->hash[rows[i]] & c.slot_mask) * 2;
-  };
+  const auto slot_of = [&](uint32_t i) { return t.slots + (b->hash[rows[i]] & t.slot_mask); };
   const auto prefetch_entry = [&](uint32_t i) {
     // The slot's first candidate: right for nearly all rows at a load of one half.
-    const uint32_t found = slot_of(i)[1];
-    if (found == 0) return;
-    const char* e = reinterpret_cast<const char*>(c.words + c.entries_at + static_cast<size_t>(found - 1) * ENTRY_WORDS);
+    const uint32_t held = *slot_of(i);
+    if (held == 0) return;
+    const uint32_t* e = t.entry((held & SLOT_ENTRY) - 1);
     __builtin_prefetch(e, 1);
-    __builtin_prefetch(e + 64, 1);
-    __builtin_prefetch(e + 128, 1);
-    __builtin_prefetch(e + 192, 1);
+    __builtin_prefetch(e + 16, 1);
   };
   // Two stages ahead: slots of the group after next, entries of the next one, while this one is worked on.
   for (uint32_t i = 0; i < std::min(count, 2 * GROUP); i++) __builtin_prefetch(slot_of(i));

@@ -48,7 +48,7 @@ struct Frame {
 };
 
 // Frames back to back in a heap block of their size, in the batch's last rows. False: they came out otherwise than alone.
-bool many_at_once(BatchColumns* b, const std::vector<Frame>& frames, const ReplayContext& context, const uint8_t* table) {
+bool many_at_once(BatchColumns* b, const std::vector<Frame>& frames, const Shard& context, const uint8_t* table) {
   const uint32_t count = static_cast<uint32_t>(frames.size()), first = BATCH_ROWS - count;
   size_t size = 0;
   for (const Frame& frame : frames) size += frame.octets.size();
@@ -108,16 +108,41 @@ int main(int argc, char** argv) {
     at[3] = 4789 & 0xff;
     at[8] = 64;
   }
-  // A table of 64 entries, empty but for what replay itself never writes.
-  constexpr uint32_t CAPACITY = 64, SLOTS = 128;
-  constexpr uint32_t SLOTS_AT = 64 + 4096, ENTRIES_AT = SLOTS_AT + SLOTS * 2, ADDRESSES_AT = ENTRIES_AT + CAPACITY * ENTRY_WORDS;
-  std::vector<uint32_t> words(ADDRESSES_AT + CAPACITY * 8);
+  // A table of 64 entries, empty but for what replay itself never writes; src/conntrack/table.ts has its layout.
+  constexpr uint32_t CAPACITY = 64, SLOTS = 128, PLANS = 2 * CAPACITY + 1, PLAN_SLOTS = 256;
+  std::vector<uint32_t> words(HEADER_WORDS + WHEEL_SLOTS + SLOTS + CAPACITY * (COLD_WORDS + ENTRY_WORDS + 8) + 16 + PLAN_SLOTS + PLANS * PLAN_WORDS);
+  words[H::CAPACITY] = CAPACITY;
+  words[H::SLOT_MASK] = SLOTS - 1;
+  words[H::WHEEL_AT] = HEADER_WORDS;
+  words[H::SLOTS_AT] = HEADER_WORDS + WHEEL_SLOTS;
+  words[H::COLD_AT] = words[H::SLOTS_AT] + SLOTS;
+  words[H::ENTRIES_AT] = words[H::COLD_AT] + CAPACITY * COLD_WORDS;
+  words[H::ADDRESSES_AT] = words[H::ENTRIES_AT] + CAPACITY * ENTRY_WORDS;
+  words[H::PLANS_AT] = words[H::ADDRESSES_AT] + CAPACITY * 8;
   std::vector<uint32_t> epochs(65536);
   std::vector<double> timeouts(32, 1e9);
   const double records[2] = {1e18, 1e18};
   std::vector<uint8_t> classes(8192);
+  std::vector<uint64_t> counters(1024), rules(30);
   replay_timeouts = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-  const ReplayContext context{words.data(), SLOTS - 1, SLOTS_AT, ENTRIES_AT, ADDRESSES_AT, epochs.data(), timeouts.data(), records, classes.data(), 8191};
+  counter_indices = {0, 8, 16, 1024};
+  Shard context{};
+  if (!open_table(words.data(), words.size(), context.table) || open_table(words.data(), words.size() - 1, context.table)) return 6;
+  context.epochs = epochs.data();
+  context.timeouts = timeouts.data();
+  context.record_timeouts = records;
+  context.classes = classes.data();
+  context.class_mask = 8191;
+  context.counters = counters.data();
+  context.rules = rules.data();
+  context.rules_max = 10;
+  // The plan of all of them: to port 4, by rule 7.
+  uint32_t* plan = context.table.plan(1);
+  plan[P::PORT] = 4;
+  plan[P::DECISION] = FORWARD | (11u << 16);
+  plan[P::INGRESS_RULE] = plan[P::RULE] = 7;
+  plan[P::INTERFACES] = 3 | (4u << 16);
+  plan[P::BASIS] = 3 | (4u << 16);
 
   unsigned long frames = 0, sound = 0, cut_sound = 0, replayed = 0, used = 0;
   uint64_t digest = 0, random = 1;
@@ -170,27 +195,20 @@ int main(int argc, char** argv) {
     // Every so often the frame's connection is put into the table, so that replay finds it.
     if (used < CAPACITY && batch->flags[0] == (SOUND | TRANSPORT) && frames % 5 == 0) {
       const uint32_t entry = static_cast<uint32_t>(used++);
-      uint32_t* e = words.data() + ENTRIES_AT + entry * ENTRY_WORDS;
+      uint32_t* e = context.table.entry(entry);
       const uint32_t last = batch->kind[0] == IP6 ? 3 : 0;
       e[E::SRC] = batch->address[last];
       e[E::DST] = batch->address[4 + last];
       e[E::PORTS] = batch->src_port[0] | (static_cast<uint32_t>(batch->dst_port[0]) << 16);
       e[E::KEY] = batch->protocol[0] | (static_cast<uint32_t>(batch->kind[0]) << 8) | (static_cast<uint32_t>(batch->vlan[0]) << 16);
-      e[E::HASH] = batch->hash[0];
-      e[E::STATUS] = 0x100 | Status::SEEN_REPLY | Status::MULTIPLE | Status::PLAN0 | Status::RECORD0 | 0x22;
+      e[E::STATUS] = Status::USED | Status::SEEN_REPLY | Status::MULTIPLE | Status::PLAN0 | Status::RECORD0 | Status::REPLAY0 | 0x22;
       e[E::EXPIRES + 1] = 1;
-      e[E::ORIGIN] = 3;
-      uint32_t* d = e + E::DIRECTION;
-      d[D::INTERFACES] = 3 | (4u << 16);
-      d[D::MARKS] = FORWARD << 16;
-      d[D::PLAN_PORT] = 4;
-      d[D::PLAN_VERDICT] = FORWARD | (11u << 16);
+      e[E::DIRECTION + D::PLAN] = 1;
       for (uint32_t side = 0; side < 2; side++) e[E::TCP + side * TCP_WORDS + T::MAX_WINDOW] = 0x40000000;
-      std::memcpy(words.data() + ADDRESSES_AT + entry * 8, batch->address, 32);
+      std::memcpy(context.table.addresses + entry * 8, batch->address, 32);
       uint32_t slot = batch->hash[0] & (SLOTS - 1);
-      while (words[SLOTS_AT + slot * 2 + 1] != 0) slot = (slot + 1) & (SLOTS - 1);
-      words[SLOTS_AT + slot * 2] = batch->hash[0];
-      words[SLOTS_AT + slot * 2 + 1] = entry + 1;
+      while (context.table.slots[slot] != 0) slot = (slot + 1) & (SLOTS - 1);
+      context.table.slots[slot] = (entry + 1) | (batch->hash[0] >> 24 << 24);
     }
     replayed += 1 - replay_rows(context, batch.get(), &row, 1, slow);
     for (uint16_t rewrite = 0; rewrite < 16; rewrite++) {

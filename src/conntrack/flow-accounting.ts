@@ -8,11 +8,15 @@ import type { PacketBatch } from '../batch/packet-batch.js';
 import { EndReason, R } from '../flow/flow-record.js';
 import type { RecordsRing } from '../flow/records-ring.js';
 import { add64 } from '../metrics/shared-counters.js';
-import { D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from './entry.js';
-import { type ConnectionTable, tick } from './table.js';
+import { C, D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from './entry.js';
+import { P } from './plan-table.js';
+import { type ConnectionTable, TICK_NS, tick, tick32 } from './table.js';
 
 /** Longer than any capture: for timeouts that are off. */
 export const NEVER_NS = 2 ** 62;
+
+/** The furthest that E.activeDue lies ahead: four years. */
+const ACTIVE_HORIZON_TICKS = 2 ** 30;
 
 /** b − a of two u64 times in words; exact up to 2^53 ns (104 days), rounded beyond. */
 export const elapsed = (words: Uint32Array, at: number, nowLow: number, nowHigh: number): number =>
@@ -37,47 +41,101 @@ export class FlowAccounting {
     const { words } = this.table;
     const at = this.table.at(entry);
     const d = at + E.direction + direction * DIRECTION_WORDS;
+    const cold = this.table.cold(entry);
     const bit = direction === 0 ? Status.Record0 : Status.Record1;
     const low = batch.timeNs[row * 2]!;
     const high = batch.timeNs[row * 2 + 1]!;
+    const excess = batch.frameOctets[row]! - batch.ipLength[row]!;
     let opened = false;
     if ((words[at + E.status]! & bit) !== 0) {
       if (!this.endIfDue(entry, direction, low, high)) {
-        if (words[d + D.interfaces]! >>> 16 !== outPort || ((words[d + D.marks]! >>> 16) & 0xff) !== verdict) {
+        if (
+          words[cold + C.interfaces + direction]! >>> 16 !== outPort ||
+          ((words[d + D.marks]! >>> 16) & 0xff) !== verdict
+        ) {
           this.end(entry, direction, EndReason.End, low, high);
+        } else if (words[d + D.packets] === 0xffffffff || words[d + D.excess]! + excess > 0xffffffff) {
+          this.end(entry, direction, EndReason.Resources, low, high);
         }
       }
     }
     if ((words[at + E.status]! & bit) === 0) {
       opened = true;
-      words[at + E.status] = words[at + E.status]! | bit;
-      words[d + D.interfaces] = ((batch.inPort[row]! & 0xffff) | (outPort << 16)) >>> 0;
+      const interfaces = ((batch.inPort[row]! & 0xffff) | (outPort << 16)) >>> 0;
+      words[cold + C.interfaces + direction] = interfaces;
       words[d + D.marks] = ((batch.tos[row]! & 0xfc) | (verdict << 16) | (batch.dropReason[row]! << 24)) >>> 0;
-      words.fill(0, d + D.packets, d + D.first);
-      words[d + D.first] = low;
-      words[d + D.first + 1] = high;
+      words.fill(0, d + D.packets, d + D.last);
+      words[cold + C.first + direction * 2] = low;
+      words[cold + C.first + direction * 2 + 1] = high;
+      const other = (words[at + E.status]! & (Status.Record0 | Status.Record1)) !== 0;
+      words[at + E.status] = words[at + E.status]! | bit;
+      this.dueActive(at, low, high, other);
     }
-    add64(words, d + D.packets, 1);
+    words[d + D.packets] = words[d + D.packets]! + 1;
+    words[d + D.excess] = words[d + D.excess]! + excess;
     add64(words, d + D.octets, batch.ipLength[row]!);
-    add64(words, d + D.frameOctets, batch.frameOctets[row]!);
     words[d + D.last] = low;
     words[d + D.last + 1] = high;
     if (batch.protocol[row] === 6) words[d + D.marks] = words[d + D.marks]! | (batch.tcpFlags[row]! << 8);
+    this.linkPlan(entry, direction);
     return opened;
+  }
+
+  /**
+   * Sets E.activeDue for a record opened at low, high: the tick of its active timeout, or the other record's where that is
+   * sooner. Compared as a signed distance (±9 years), so a later timeout stands as four years, looked at again then.
+   */
+  private dueActive(at: number, low: number, high: number, other: boolean): void {
+    const { words } = this.table;
+    const now = tick32(low, high);
+    const ticks = Math.min(Math.floor(((low & (TICK_NS - 1)) + this.activeNs) / TICK_NS), ACTIVE_HORIZON_TICKS);
+    const due = (now + ticks) >>> 0;
+    if (!other || ((words[at + E.activeDue]! - due) | 0) > 0) words[at + E.activeDue] = due;
+  }
+
+  /**
+   * Where the direction's plan holds and decides as its open record says, the fast path may go on with both: Status.Replay.
+   * The record's in-port is then the plan's too.
+   */
+  linkPlan(entry: number, direction: number): void {
+    const { words } = this.table;
+    const at = this.table.at(entry);
+    const replay = direction === 0 ? Status.Replay0 : Status.Replay1;
+    const needed = direction === 0 ? Status.Plan0 | Status.Record0 : Status.Plan1 | Status.Record1;
+    const status = words[at + E.status]!;
+    if ((status & replay) !== 0 || (status & needed) !== needed) return;
+    const plan = this.table.planAt(entry, direction);
+    const interfaces = words[this.table.cold(entry) + C.interfaces + direction]!;
+    const verdict = (words[this.table.directionAt(entry, direction) + D.marks]! >>> 16) & 0xff;
+    if (words[plan + P.interfaces]! >>> 16 !== interfaces >>> 16 || (words[plan + P.decision]! & 0xff) !== verdict)
+      return;
+    if (words[plan + P.interfaces] !== interfaces) {
+      this.table.setPlan(
+        entry,
+        direction,
+        words[plan + P.port]!,
+        words[plan + P.decision]!,
+        words[plan + P.ingressRule]!,
+        words[plan + P.egressRule]!,
+        interfaces & 0xffff,
+      );
+    }
+    words[at + E.status] = words[at + E.status]! | replay;
   }
 
   /** Ends the direction's open record if it is due at `now`; true if it was. */
   endIfDue(entry: number, direction: number, low: number, high: number): boolean {
     const { words } = this.table;
     const d = this.table.directionAt(entry, direction);
+    const first = this.table.cold(entry) + C.first + direction * 2;
     const sinceLast = elapsed(words, d + D.last, low, high);
-    const sinceFirst = elapsed(words, d + D.first, low, high);
+    const sinceFirst = elapsed(words, first, low, high);
     const idleDue = sinceLast >= this.idleNs;
     const activeDue = sinceFirst >= this.activeNs;
     if (!idleDue && !activeDue) return false;
     // The earlier of both: how long ago each was due.
     if (activeDue && (!idleDue || sinceFirst - this.activeNs > sinceLast - this.idleNs)) {
-      this.endAfter(entry, direction, EndReason.Active, d + D.first, this.activeNs);
+      this.endAfter(entry, direction, EndReason.Active, first, this.activeNs);
     } else this.endAfter(entry, direction, EndReason.Idle, d + D.last, this.idleNs);
     return true;
   }
@@ -116,20 +174,32 @@ export class FlowAccounting {
     const marks = words[d + D.marks]!;
     out[o + R.protocol] =
       ((words[at + E.key]! & 0xff) | ((marks & 0xff) << 8) | (((marks >>> 8) & 0xff) << 16) | (reason << 24)) >>> 0;
-    out[o + R.interfaces] = words[d + D.interfaces]!;
+    const cold = this.table.cold(entry);
+    out[o + R.interfaces] = words[cold + C.interfaces + direction]!;
     out[o + R.verdict] = (six ? 6 : 4) | (((marks >>> 16) & 0xff) << 8) | ((marks >>> 24) << 16);
-    for (let i = 0; i < 6; i++) out[o + R.packets + i] = words[d + D.packets + i]!;
-    for (let i = 0; i < 4; i++) out[o + R.start + i] = words[d + D.first + i]!;
+    out[o + R.packets] = words[d + D.packets]!;
+    out[o + R.packets + 1] = 0;
+    for (const field of [R.octets, R.frameOctets]) {
+      out[o + field] = words[d + D.octets]!;
+      out[o + field + 1] = words[d + D.octets + 1]!;
+    }
+    add64(out, o + R.frameOctets, words[d + D.excess]!);
+    for (let i = 0; i < 2; i++) {
+      out[o + R.start + i] = words[cold + C.first + direction * 2 + i]!;
+      out[o + R.end + i] = words[d + D.last + i]!;
+    }
     out[o + R.export] = exportLow;
     out[o + R.export + 1] = exportHigh;
     // The plan's rules decided the record's packets, unless they met another end (invalid, TTL …).
-    const planned = (words[d + D.planVerdict]! & 0xff) === ((marks >>> 16) & 0xff);
-    out[o + R.ingressRule] = planned ? words[d + D.ingressRule]! : 0;
-    out[o + R.egressRule] = planned ? words[d + D.egressRule]! : 0;
+    const plan = this.table.planAt(entry, direction);
+    const planned = (words[plan + P.decision]! & 0xff) === ((marks >>> 16) & 0xff);
+    out[o + R.ingressRule] = planned ? words[plan + P.ingressRule]! : 0;
+    out[o + R.egressRule] = planned ? words[plan + P.egressRule]! : 0;
     // In this order: a crash between the two leaves the record twice, which recovery sees, and never not at all.
     this.records.publish();
     this.ended++;
-    words[at + E.status] = words[at + E.status]! & ~(direction === 0 ? Status.Record0 : Status.Record1);
+    const bits = direction === 0 ? Status.Record0 | Status.Replay0 : Status.Record1 | Status.Replay1;
+    words[at + E.status] = words[at + E.status]! & ~bits;
   }
 
   /** A packet that found no room in the table: a record of its own. */
@@ -169,7 +239,8 @@ export class FlowAccounting {
     for (let direction = 0; direction < 2; direction++) {
       if ((status & (direction === 0 ? Status.Record0 : Status.Record1)) === 0) continue;
       const d = at + E.direction + direction * DIRECTION_WORDS;
-      due = Math.min(due, this.tickAfter(d + D.last, this.idleNs), this.tickAfter(d + D.first, this.activeNs));
+      const first = this.table.cold(entry) + C.first + direction * 2;
+      due = Math.min(due, this.tickAfter(d + D.last, this.idleNs), this.tickAfter(first, this.activeNs));
     }
     return due === Number.POSITIVE_INFINITY ? tick(words[at + E.expires]!, words[at + E.expires + 1]!) : due;
   }

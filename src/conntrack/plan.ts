@@ -4,7 +4,8 @@
  */
 import { Ct, Port, Verdict } from '../batch/drop-reason.js';
 import { type PacketBatch, Rewrite } from '../batch/packet-batch.js';
-import { D, DIRECTION_WORDS, E, Status } from './entry.js';
+import { C, E, Status } from './entry.js';
+import { P } from './plan-table.js';
 import type { ConnectionTable } from './table.js';
 
 /** Is the plan of `direction` there, and made under today's epochs? */
@@ -20,10 +21,14 @@ export function planHolds(table: ConnectionTable, epochs: Uint32Array, entry: nu
 export function isFresh(table: ConnectionTable, epochs: Uint32Array, entry: number): boolean {
   const { words } = table;
   const at = table.at(entry);
-  return (
-    words[at + E.epochIn] === epochs[words[at + E.origin]! & 0xffff] &&
-    words[at + E.epochOut] === epochs[words[at + E.direction + D.planPort]! & 0xffff]
-  );
+  return words[at + E.epochs] === epochsNow(table, epochs, entry);
+}
+
+/** Sum of the epochs of the connection's two ports: in-port, and out-port of the original direction's plan. */
+function epochsNow(table: ConnectionTable, epochs: Uint32Array, entry: number): number {
+  const { words } = table;
+  const origin = words[table.cold(entry) + C.origin]! & 0xffff;
+  return (epochs[origin]! + epochs[words[table.planAt(entry, 0) + P.port]! & 0xffff]!) >>> 0;
 }
 
 /** Writes the plan's decision into the row. False when this packet can't take it (TTL used up): the stages decide. */
@@ -35,19 +40,19 @@ export function applyPlan(
   row: number,
 ): boolean {
   const { words } = table;
-  const d = table.directionAt(entry, direction);
-  const plan = words[d + D.planVerdict]!;
+  const at = table.planAt(entry, direction);
+  const plan = words[at + P.decision]!;
   const rewrite = plan >>> 24;
   if ((rewrite & Rewrite.DecrementTtl) !== 0 && batch.ttl[row]! <= 1) return false;
   const verdict = plan & 0xff;
-  const port = words[d + D.planPort]!;
+  const port = words[at + P.port]!;
   batch.dropReason[row] = (plan >>> 8) & 0xff;
   batch.stage[row] = (plan >>> 16) & 0xff;
   batch.rewrite[row] = rewrite;
   batch.outPort[row] = verdict === Verdict.Forward ? port & 0xffff : Port.Dropped;
   batch.tunnel[row] = port >>> 16;
-  batch.ingressRule[row] = words[d + D.ingressRule]!;
-  batch.egressRule[row] = words[d + D.egressRule]!;
+  batch.ingressRule[row] = words[at + P.ingressRule]!;
+  batch.egressRule[row] = words[at + P.egressRule]!;
   batch.verdict[row] = verdict;
   return true;
 }
@@ -66,11 +71,15 @@ export function storePlan(
 ): void {
   const { words } = table;
   const at = table.at(entry);
-  const d = at + E.direction + direction * DIRECTION_WORDS;
-  words[d + D.planPort] = (port | (batch.tunnel[row]! << 16)) >>> 0;
-  words[d + D.planVerdict] = (verdict | (reason << 8) | (stage << 16) | (batch.rewrite[row]! << 24)) >>> 0;
-  words[d + D.ingressRule] = batch.ingressRule[row]!;
-  words[d + D.egressRule] = batch.egressRule[row]!;
+  table.setPlan(
+    entry,
+    direction,
+    (port | (batch.tunnel[row]! << 16)) >>> 0,
+    (verdict | (reason << 8) | (stage << 16) | (batch.rewrite[row]! << 24)) >>> 0,
+    batch.ingressRule[row]!,
+    batch.egressRule[row]!,
+    batch.inPort[row]!,
+  );
   words[at + E.status] = words[at + E.status]! | (direction === 0 ? Status.Plan0 : Status.Plan1);
 }
 
@@ -78,10 +87,24 @@ export function storePlan(
 export function stampEpochs(table: ConnectionTable, epochs: Uint32Array, entry: number): void {
   const { words } = table;
   const at = table.at(entry);
-  words[at + E.epochIn] = epochs[words[at + E.origin]! & 0xffff]!;
-  words[at + E.epochOut] = epochs[words[at + E.direction + D.planPort]! & 0xffff]!;
+  words[at + E.epochs] = epochsNow(table, epochs, entry);
 }
 
 /** conntrack bits of a packet of a valid connection. */
 export const ctOf = (status: number, direction: number): number =>
   Ct.Tracked | ((status & Status.SeenReply) !== 0 ? Ct.Established : Ct.New) | (direction === 1 ? Ct.Reply : 0);
+
+/** Another out-port of the original direction's decision, which is left as it is otherwise. */
+export function setPlanPort(table: ConnectionTable, entry: number, port: number, inPort: number): void {
+  const plan = table.planAt(entry, 0);
+  const { words } = table;
+  table.setPlan(
+    entry,
+    0,
+    ((words[plan + P.port]! & 0xffff0000) | (port & 0xffff)) >>> 0,
+    words[plan + P.decision]!,
+    words[plan + P.ingressRule]!,
+    words[plan + P.egressRule]!,
+    inPort,
+  );
+}

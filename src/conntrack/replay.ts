@@ -4,13 +4,13 @@
  * tracking its protocol is no more than moving windows on and the states that acknowledgements and FINs change. All other rows are listed in `slow`, in order, and so is
  * every later row whose hash falls in the same turn class (pipeline.ts), so that a connection's rows keep their order.
  */
-import { Ct, Port, Verdict } from '../batch/drop-reason.js';
+import { Ct } from '../batch/drop-reason.js';
 import { Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
-import { add64 } from '../metrics/shared-counters.js';
-import { D, DIRECTION_WORDS, E, Status, T, TCP_WORDS } from './entry.js';
+import { add64, counterIndex, RULE_COUNTERS, type SharedCounters } from '../metrics/shared-counters.js';
+import { C, D, DIRECTION_WORDS, E, scaleOf, Status, T, TCP_WORDS } from './entry.js';
 import { elapsed, expired, touch } from './flow-accounting.js';
-import { isFresh } from './plan.js';
-import type { ConnectionTable } from './table.js';
+import { P } from './plan-table.js';
+import { type ConnectionTable, tick32 } from './table.js';
 import { ACK, FIN, MAX_ACK_WINDOW, RST, Side, sideState, SYN, tcpTimeout } from './tcp-state.js';
 import { Timeout } from './timeouts.js';
 
@@ -24,6 +24,8 @@ export interface ReplayContext {
   recordTimeouts: Float64Array;
   /** One octet a turn class; a length that is a power of two. */
   classes: Uint8Array;
+  /** Where rows that are finished here are counted: verdicts, drops, rules. */
+  counters: SharedCounters;
 }
 
 const TCP = 6,
@@ -70,19 +72,25 @@ function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boo
   const low = batch.timeNs[row * 2]!;
   const high = batch.timeNs[row * 2 + 1]!;
   const status = words[at + E.status]!;
-  const needed = direction === 0 ? Status.Plan0 | Status.Record0 : Status.Plan1 | Status.Record1;
-  if ((status & needed) !== needed || (status & (Status.Cut | Status.Flood | Status.Closed)) !== 0) return false;
-  if (!isFresh(table, context.epochs, entry) || expired(words, at, low, high)) return false;
+  if ((status & (direction === 0 ? Status.Replay0 : Status.Replay1)) === 0) return false;
+  if ((status & (Status.Cut | Status.Flood | Status.Closed)) !== 0) return false;
+  const plan = table.plans.at(words[d + D.plan]!);
+  const basis = words[plan + P.basis]!;
+  if (words[at + E.epochs] !== (context.epochs[basis & 0xffff]! + context.epochs[basis >>> 16]!) >>> 0) return false;
+  if ((words[plan + P.interfaces]! & 0xffff) !== batch.inPort[row]) return false;
+  if (expired(words, at, low, high)) return false;
 
   // The record must go on as it is.
-  const plan = words[d + D.planVerdict]!;
-  const verdict = plan & 0xff;
-  const outPort = verdict === Verdict.Forward ? words[d + D.planPort]! & 0xffff : Port.Dropped;
-  if (words[d + D.interfaces]! !== ((batch.inPort[row]! & 0xffff) | (outPort << 16)) >>> 0) return false;
-  if (((words[d + D.marks]! >>> 16) & 0xff) !== verdict) return false;
   if (elapsed(words, d + D.last, low, high) >= context.recordTimeouts[0]!) return false;
-  if (elapsed(words, d + D.first, low, high) >= context.recordTimeouts[1]!) return false;
-  const rewrite = plan >>> 24;
+  if (((tick32(low, high) - words[at + E.activeDue]!) | 0) >= 0) {
+    const first = table.cold(entry) + C.first + direction * 2;
+    if (elapsed(words, first, low, high) >= context.recordTimeouts[1]!) return false;
+  }
+  const excess = batch.frameOctets[row]! - batch.ipLength[row]!;
+  if (words[d + D.packets] === 0xffffffff || words[d + D.excess]! + excess > 0xffffffff) return false;
+  const decision = words[plan + P.decision]!;
+  const verdict = decision & 0xff;
+  const rewrite = decision >>> 24;
   if ((rewrite & Rewrite.DecrementTtl) !== 0 && batch.ttl[row]! <= 1) return false;
 
   let timeout: number;
@@ -112,33 +120,40 @@ function replayRow(context: ReplayContext, batch: PacketBatch, row: number): boo
   }
   touch(words, at, low, high, timeouts[timeout]!);
 
-  add64(words, d + D.packets, 1);
+  words[d + D.packets] = words[d + D.packets]! + 1;
+  words[d + D.excess] = words[d + D.excess]! + excess;
   add64(words, d + D.octets, batch.ipLength[row]!);
-  add64(words, d + D.frameOctets, batch.frameOctets[row]!);
   words[d + D.last] = low;
   words[d + D.last + 1] = high;
   if (protocol === TCP) words[d + D.marks] = words[d + D.marks]! | (batch.tcpFlags[row]! << 8);
 
-  const ingressRule = words[d + D.ingressRule]!;
-  const egressRule = words[d + D.egressRule]!;
-  const stage = (plan >>> 16) & 0xff;
+  const stage = (decision >>> 16) & 0xff;
+  const reason = (decision >>> 8) & 0xff;
   batch.verdict[row] = verdict;
-  batch.dropReason[row] = (plan >>> 8) & 0xff;
+  batch.dropReason[row] = reason;
   batch.stage[row] = stage;
   batch.rewrite[row] = rewrite;
-  batch.tunnel[row] = words[d + D.planPort]! >>> 16;
-  batch.outPort[row] = outPort;
+  batch.tunnel[row] = words[plan + P.port]! >>> 16;
+  batch.outPort[row] = words[plan + P.interfaces]! >>> 16;
   batch.ct[row] = ct;
   batch.direction[row] = direction;
   batch.connection[row] = entry + 1;
-  batch.ingressRule[row] = ingressRule;
-  batch.egressRule[row] = egressRule;
-  // Of a denial, the rule of the stage that denied; of an admission, the ingress rule if there is one.
-  batch.rule[row] =
-    verdict !== Verdict.Forward && stage === EGRESS_STAGE ? egressRule : ingressRule !== 0 ? ingressRule : egressRule;
+  batch.ingressRule[row] = words[plan + P.ingressRule]!;
+  batch.egressRule[row] = words[plan + P.egressRule]!;
+  batch.rule[row] = words[plan + P.rule]!;
+
+  const { counters } = context;
+  const octets = batch.frameOctets[row]!;
+  counters.add(counterIndex.packets(verdict));
+  counters.add(counterIndex.octets(verdict), octets);
+  if (reason !== 0) counters.add(counterIndex.drop(stage, reason));
+  for (const rule of [words[plan + P.ingressRule]!, words[plan + P.egressRule]!]) {
+    if (rule === 0) continue;
+    add64(counters.rules, rule * RULE_COUNTERS.length * 2, 1);
+    add64(counters.rules, rule * RULE_COUNTERS.length * 2 + 2, octets);
+  }
   return true;
 }
-const EGRESS_STAGE = 5;
 
 /** The common case of tcp-state.ts: a segment inside both windows moves them on; anything else is false. */
 function moveWindow(words: Uint32Array, at: number, side: number, batch: PacketBatch, row: number): boolean {
@@ -157,7 +172,7 @@ function moveWindow(words: Uint32Array, at: number, side: number, batch: PacketB
   if (((data - (myEnd - peerWindow - 1)) | 0) <= 0) return false;
   if (((ack - peerEnd) | 0) > 0) return false;
   if (((ack - (peerEnd - Math.max(myWindow, MAX_ACK_WINDOW))) | 0) < 0) return false;
-  const scaled = batch.tcpWindow[row]! * 2 ** (words[s + T.scale]! & 0xff);
+  const scaled = batch.tcpWindow[row]! * 2 ** (scaleOf(words, at, side) & 0xff);
   if (scaled > myWindow) words[s + T.maxWindow] = scaled;
   if (((end - myEnd) | 0) > 0) words[s + T.end] = end;
   if (((words[s + T.end]! - words[s + T.maxEnd]!) | 0) > 0) words[s + T.maxEnd] = words[s + T.end]!;

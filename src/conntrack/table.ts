@@ -1,17 +1,18 @@
 /**
  * The connection table of one shard, in shared memory so that native loops work on it and it outlives its worker.
- * Idea: an index of (hash, entry) slots with linear probing (load ≤ 1/2, backward-shift deletion) finds both directions
- * of a connection with one probe, as the hash is symmetric. A timing wheel visits an entry when its next deadline is due
- * (open records, then the connection's timeout); entries are not moved when packets come, only when visited.
- * Eviction lists (unreplied and denied by age; closing) give the victims when the table is full.
+ * Idea: an index of u32 slots (entry + 1, and eight bits of its hash) with linear probing (load ≤ 1/2, backward-shift
+ * deletion) finds both directions of a connection with one probe, as the hash is symmetric. A timing wheel visits an entry
+ * when its next deadline is due (open records, then the connection's timeout); entries are not moved when packets come, only
+ * when visited. Eviction lists (unreplied and denied by age; closing) give the victims when the table is full.
  * One thread owns a table; others may read it (listings), and see an entry half-written at worst.
  */
-import { D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, TCP_WORDS } from './entry.js';
+import { C, COLD_WORDS, D, DIRECTION_WORDS, E, ENTRY_WORDS, LOOSE_KEY, Status, TCP_WORDS } from './entry.js';
+import { P, PlanTable, planWords } from './plan-table.js';
 
 /** Wheel: 2^27 ns a tick (134 ms), 4096 slots (9 minutes); later deadlines wait at the horizon and are put in again. */
 export const TICK_SHIFT = 27;
 export const TICK_NS = 2 ** TICK_SHIFT;
-const WHEEL_SLOTS = 4096;
+export const WHEEL_SLOTS = 4096;
 
 export const H = {
   capacity: 0,
@@ -23,47 +24,89 @@ export const H = {
   unrepliedTail: 6,
   closingHead: 7,
   closingTail: 8,
-  tickLow: 9, // last tick swept (double in two words)
+  tickLow: 9, // last tick swept, u64
   tickHigh: 10,
   started: 11,
+  // Word offsets of the parts.
+  wheelAt: 12,
+  slotsAt: 13,
+  coldAt: 14,
+  entriesAt: 15,
+  addressesAt: 16,
+  plansAt: 17, // the plan table's header
 } as const;
-const HEADER_WORDS = 64;
+export const HEADER_WORDS = 64;
 
 export interface TableMemory {
   readonly buffer: SharedArrayBuffer;
   readonly capacity: number;
 }
 
+/** Entries that a table can hold: its index has 24 bits for them. */
+export const CAPACITY_MAX = 2 ** 24 - 2;
+const SLOT_ENTRY = 0xffffff;
 const slotsFor = (capacity: number): number => 2 ** Math.ceil(Math.log2(Math.max(2 * capacity, 64)));
-const wordsFor = (capacity: number): number =>
-  HEADER_WORDS + WHEEL_SLOTS + slotsFor(capacity) * 2 + capacity * (ENTRY_WORDS + 8);
+const LINE_WORDS = 16;
+const align = (word: number): number => Math.ceil(word / (2 * LINE_WORDS)) * 2 * LINE_WORDS;
+
+/** Where the parts lie when the buffer begins `skew` words past a multiple of two cache lines. */
+function layout(capacity: number, skew: number) {
+  const wheelAt = HEADER_WORDS;
+  const slotsAt = align(wheelAt + WHEEL_SLOTS + skew) - skew;
+  const coldAt = slotsAt + slotsFor(capacity);
+  const entriesAt = align(coldAt + capacity * COLD_WORDS + skew) - skew;
+  const addressesAt = entriesAt + capacity * ENTRY_WORDS;
+  const plansAt = align(addressesAt + capacity * 8 + skew) - skew;
+  return { wheelAt, slotsAt, coldAt, entriesAt, addressesAt, plansAt, words: plansAt + planWords(capacity) };
+}
 
 export const tick = (low: number, high: number): number => high * 32 + (low >>> TICK_SHIFT);
+/** Its low word. */
+export const tick32 = (low: number, high: number): number => ((high << 5) | (low >>> TICK_SHIFT)) >>> 0;
 
 export class ConnectionTable {
   readonly capacity: number;
   readonly words: Uint32Array;
   readonly slotMask: number;
   /** Word offsets of the parts. */
-  readonly wheelAt = HEADER_WORDS;
-  readonly slotsAt = HEADER_WORDS + WHEEL_SLOTS;
+  readonly wheelAt: number;
+  readonly slotsAt: number;
+  readonly coldAt: number;
   readonly entriesAt: number;
   readonly addressesAt: number;
+  readonly plans: PlanTable;
+
+  /** Octets of a table's memory. */
+  static size(capacity: number): number {
+    return layout(capacity, 2 * LINE_WORDS - 1).words * 4;
+  }
 
   static allocate(capacity: number): TableMemory {
-    const buffer = new SharedArrayBuffer(wordsFor(capacity) * 4);
-    const header = new Uint32Array(buffer, 0, HEADER_WORDS);
-    header[H.capacity] = capacity;
-    header[H.slotMask] = slotsFor(capacity) - 1;
+    const buffer = new SharedArrayBuffer(ConnectionTable.size(capacity));
+    ConnectionTable.format(new Uint32Array(buffer), capacity, 0);
     return { buffer, capacity };
   }
 
+  /** Writes the header of an empty table. `skew`: words between a multiple of two cache lines and the memory's begin. */
+  static format(words: Uint32Array, capacity: number, skew: number): void {
+    if (capacity > CAPACITY_MAX) throw new RangeError(`a connection table holds at most ${CAPACITY_MAX} entries`);
+    const { wheelAt, slotsAt, coldAt, entriesAt, addressesAt, plansAt } = layout(capacity, skew);
+    words[H.capacity] = capacity;
+    words[H.slotMask] = slotsFor(capacity) - 1;
+    words.set([wheelAt, slotsAt, coldAt, entriesAt, addressesAt, plansAt], H.wheelAt);
+  }
+
   constructor(readonly memory: TableMemory) {
-    this.words = new Uint32Array(memory.buffer);
+    const words = new Uint32Array(memory.buffer);
+    this.words = words;
     this.capacity = memory.capacity;
-    this.slotMask = slotsFor(this.capacity) - 1;
-    this.entriesAt = this.slotsAt + (this.slotMask + 1) * 2;
-    this.addressesAt = this.entriesAt + this.capacity * ENTRY_WORDS;
+    this.slotMask = words[H.slotMask]!;
+    this.wheelAt = words[H.wheelAt]!;
+    this.slotsAt = words[H.slotsAt]!;
+    this.coldAt = words[H.coldAt]!;
+    this.entriesAt = words[H.entriesAt]!;
+    this.addressesAt = words[H.addressesAt]!;
+    this.plans = new PlanTable(words, words[H.plansAt]!, this.capacity);
   }
 
   get used(): number {
@@ -73,8 +116,19 @@ export class ConnectionTable {
   at(entry: number): number {
     return this.entriesAt + entry * ENTRY_WORDS;
   }
+  /** Word offset of its cold words. */
+  cold(entry: number): number {
+    return this.coldAt + entry * COLD_WORDS;
+  }
   addressAt(entry: number): number {
     return this.addressesAt + entry * 8;
+  }
+  directionAt(entry: number, direction: number): number {
+    return this.at(entry) + E.direction + direction * DIRECTION_WORDS;
+  }
+  /** Word offset of the plan of an entry's direction. */
+  planAt(entry: number, direction: number): number {
+    return this.plans.at(this.words[this.directionAt(entry, direction) + D.plan]!);
   }
 
   /**
@@ -96,12 +150,15 @@ export class ConnectionTable {
     const src = address[addressAt + last]!;
     const dst = address[addressAt + 4 + last]!;
     const reversePorts = ((ports >>> 16) | (ports << 16)) >>> 0;
+    const discriminated = isDiscriminated(key);
     for (let slot = hash & slotMask; ; slot = (slot + 1) & slotMask) {
-      const found = words[slotsAt + slot * 2 + 1]!;
-      if (found === 0) return -1;
-      if (words[slotsAt + slot * 2] !== hash) continue;
+      const held = words[slotsAt + slot]!;
+      if (held === 0) return -1;
+      if (held >>> 24 !== hash >>> 24) continue;
+      const found = held & SLOT_ENTRY;
       const at = this.at(found - 1);
-      if (words[at + E.key] !== key || words[at + E.discriminator] !== discriminator) continue;
+      if (words[at + E.key] !== key) continue;
+      if (discriminated && words[at + E.discriminator] !== discriminator) continue;
       if ((ways & 1) !== 0 && words[at + E.src] === src && words[at + E.dst] === dst && words[at + E.ports] === ports) {
         if (!six || this.sameAddresses(found - 1, address, addressAt, 0)) return (found - 1) * 2;
       }
@@ -138,57 +195,100 @@ export class ConnectionTable {
     let entry: number;
     if (words[H.free] !== 0) {
       entry = words[H.free]! - 1;
-      words[H.free] = words[this.at(entry) + E.wheelNext]!;
+      words[H.free] = words[this.cold(entry) + C.wheelNext]!;
     } else if (words[H.fresh]! < this.capacity) {
       entry = words[H.fresh]!;
       words[H.fresh] = entry + 1;
     } else return -1;
     const at = this.at(entry);
+    const cold = this.cold(entry);
     words.fill(0, at, at + ENTRY_WORDS);
+    words.fill(0, cold, cold + COLD_WORDS);
     const six = (key & 0xf00) === 0x600;
     const last = six ? 3 : 0;
     words[at + E.src] = address[addressAt + last]!;
     words[at + E.dst] = address[addressAt + 4 + last]!;
     words[at + E.ports] = ports;
     words[at + E.key] = key;
-    words[at + E.discriminator] = discriminator;
-    words[at + E.hash] = hash;
+    if (isDiscriminated(key)) words[at + E.discriminator] = discriminator;
+    words[cold + C.hash] = hash;
     words[at + E.status] = status | Status.Used;
     if (six) {
       const base = this.addressAt(entry);
       for (let i = 0; i < 8; i++) words[base + i] = address[addressAt + i]!;
     }
     let slot = hash & this.slotMask;
-    while (words[this.slotsAt + slot * 2 + 1] !== 0) slot = (slot + 1) & this.slotMask;
-    words[this.slotsAt + slot * 2] = hash;
-    words[this.slotsAt + slot * 2 + 1] = entry + 1;
+    while (words[this.slotsAt + slot] !== 0) slot = (slot + 1) & this.slotMask;
+    words[this.slotsAt + slot] = ((entry + 1) | ((hash >>> 24) << 24)) >>> 0;
     words[H.used] = words[H.used]! + 1;
     return entry;
   }
 
-  /** Takes an entry out of index, wheel and lists, and frees it. Its records are the caller's to end before. */
+  /** Takes an entry out of index, wheel and lists, and frees it and its plans. Its records are the caller's to end before. */
   remove(entry: number): void {
     const { words, slotMask, slotsAt } = this;
     const at = this.at(entry);
+    const cold = this.cold(entry);
     this.unlinkWheel(entry);
     this.unlist(entry);
-    let slot = words[at + E.hash]! & slotMask;
-    while (words[slotsAt + slot * 2 + 1] !== entry + 1) slot = (slot + 1) & slotMask;
+    this.dropPlans(entry);
+    let slot = words[cold + C.hash]! & slotMask;
+    while ((words[slotsAt + slot]! & SLOT_ENTRY) !== entry + 1) slot = (slot + 1) & slotMask;
     // Backward shift: later entries of the run move up unless that would put them before their home slot.
-    for (let next = (slot + 1) & slotMask; words[slotsAt + next * 2 + 1] !== 0; next = (next + 1) & slotMask) {
-      const home = words[slotsAt + next * 2]! & slotMask;
+    for (let next = (slot + 1) & slotMask; words[slotsAt + next] !== 0; next = (next + 1) & slotMask) {
+      const home = words[this.cold((words[slotsAt + next]! & SLOT_ENTRY) - 1) + C.hash]! & slotMask;
       if (((next - home) & slotMask) >= ((next - slot) & slotMask)) {
-        words[slotsAt + slot * 2] = words[slotsAt + next * 2]!;
-        words[slotsAt + slot * 2 + 1] = words[slotsAt + next * 2 + 1]!;
+        words[slotsAt + slot] = words[slotsAt + next]!;
         slot = next;
       }
     }
-    words[slotsAt + slot * 2] = 0;
-    words[slotsAt + slot * 2 + 1] = 0;
+    words[slotsAt + slot] = 0;
     words[at + E.status] = 0;
-    words[at + E.wheelNext] = words[H.free]!;
+    words[cold + C.wheelNext] = words[H.free]!;
     words[H.free] = entry + 1;
     words[H.used] = words[H.used]! - 1;
+  }
+
+  /**
+   * Gives the direction of an entry a plan; whether it holds is E.status's to say. `inPort`: of its packets. The ports whose
+   * epochs it rests on are the original direction's: in-port, and out-port of its plan.
+   */
+  setPlan(
+    entry: number,
+    direction: number,
+    port: number,
+    decision: number,
+    ingressRule: number,
+    egressRule: number,
+    inPort: number,
+  ): void {
+    const { words, plans } = this;
+    const d = this.directionAt(entry, direction);
+    const original = direction === 0 ? port : words[this.planAt(entry, 0) + P.port]!;
+    const { key } = plans;
+    key[P.port] = port;
+    key[P.decision] = decision;
+    key[P.ingressRule] = ingressRule;
+    key[P.egressRule] = egressRule;
+    key[P.interfaces] = (inPort & 0xffff) | ((decision & 0xff) === FORWARD ? (port & 0xffff) << 16 : DROPPED << 16);
+    key[P.basis] = (words[this.cold(entry) + C.origin]! & 0xffff) | ((original & 0xffff) << 16);
+    const plan = plans.intern();
+    plans.release(words[d + D.plan]!);
+    words[d + D.plan] = plan;
+    const at = this.at(entry);
+    words[at + E.status] = words[at + E.status]! & ~(direction === 0 ? Status.Replay0 : Status.Replay1);
+  }
+
+  /** Neither direction has a plan any more. */
+  dropPlans(entry: number): void {
+    const { words, plans } = this;
+    for (let direction = 0; direction < 2; direction++) {
+      const d = this.directionAt(entry, direction);
+      plans.release(words[d + D.plan]!);
+      words[d + D.plan] = 0;
+    }
+    const at = this.at(entry);
+    words[at + E.status] = words[at + E.status]! & ~(Status.Plan0 | Status.Plan1 | Status.Replay0 | Status.Replay1);
   }
 
   /** Turns an entry round: its reply direction becomes the original one. */
@@ -205,13 +305,19 @@ export class ConnectionTable {
     words[at + E.ports] = ((ports >>> 16) | (ports << 16)) >>> 0;
     for (let i = 0; i < 4; i++) swap(this.addressAt(entry) + i, this.addressAt(entry) + 4 + i);
     for (let i = 0; i < DIRECTION_WORDS; i++) swap(at + E.direction + i, at + E.direction + DIRECTION_WORDS + i);
-    for (let i = 0; i < TCP_WORDS; i++) swap(at + E.tcp + i, at + E.tcp + TCP_WORDS + i);
+    const cold = this.cold(entry);
+    swap(cold + C.first, cold + C.first + 2);
+    swap(cold + C.first + 1, cold + C.first + 3);
+    swap(cold + C.interfaces, cold + C.interfaces + 1);
+    if (!isDiscriminated(words[at + E.key]!)) {
+      for (let i = 0; i < TCP_WORDS; i++) swap(at + E.tcp + i, at + E.tcp + TCP_WORDS + i);
+      const scales = words[at + E.scales]!;
+      words[at + E.scales] = ((scales >>> 16) | (scales << 16)) >>> 0;
+    }
     const status = words[at + E.status]!;
-    const pair = Status.Record0 | Status.Record1 | Status.Plan0 | Status.Plan1;
-    words[at + E.status] =
-      (status & ~pair) |
-      ((status & (Status.Record0 | Status.Plan0)) << 1) |
-      ((status & (Status.Record1 | Status.Plan1)) >>> 1);
+    const first = Status.Record0 | Status.Plan0 | Status.Replay0;
+    const second = Status.Record1 | Status.Plan1 | Status.Replay1;
+    words[at + E.status] = (status & ~(first | second)) | ((status & first) << 1) | ((status & second) >>> 1);
   }
 
   // --- eviction lists: 0 unreplied, 1 closing; oldest first ---
@@ -220,13 +326,14 @@ export class ConnectionTable {
     this.unlist(entry);
     const { words } = this;
     const at = this.at(entry);
+    const cold = this.cold(entry);
     const head = which === 0 ? H.unrepliedHead : H.closingHead;
     const tail = head + 1;
     const last = words[tail]!;
-    words[at + E.listPrev] = last;
-    words[at + E.listNext] = 0;
+    words[cold + C.listPrev] = last;
+    words[cold + C.listNext] = 0;
     if (last === 0) words[head] = entry + 1;
-    else words[this.at(last - 1) + E.listNext] = entry + 1;
+    else words[this.cold(last - 1) + C.listNext] = entry + 1;
     words[tail] = entry + 1;
     words[at + E.status] = words[at + E.status]! | (which === 0 ? Status.ListUnreplied : Status.ListClosing);
   }
@@ -236,13 +343,14 @@ export class ConnectionTable {
     const at = this.at(entry);
     const status = words[at + E.status]!;
     if ((status & (Status.ListUnreplied | Status.ListClosing)) === 0) return;
+    const cold = this.cold(entry);
     const head = (status & Status.ListUnreplied) !== 0 ? H.unrepliedHead : H.closingHead;
-    const next = words[at + E.listNext]!;
-    const prev = words[at + E.listPrev]!;
+    const next = words[cold + C.listNext]!;
+    const prev = words[cold + C.listPrev]!;
     if (prev === 0) words[head] = next;
-    else words[this.at(prev - 1) + E.listNext] = next;
+    else words[this.cold(prev - 1) + C.listNext] = next;
     if (next === 0) words[head + 1] = prev;
-    else words[this.at(next - 1) + E.listPrev] = prev;
+    else words[this.cold(next - 1) + C.listPrev] = prev;
     words[at + E.status] = status & ~(Status.ListUnreplied | Status.ListClosing);
   }
 
@@ -264,14 +372,14 @@ export class ConnectionTable {
   /** Links an entry to the slot of its deadline (a tick), or brings it forward to it; later deadlines change nothing. */
   arm(entry: number, deadlineTick: number): void {
     const { words } = this;
-    const at = this.at(entry);
+    const cold = this.cold(entry);
     if (words[H.started] === 0) {
       words[H.started] = 1;
       this.setLastTick(deadlineTick - 1);
     }
     const last = this.lastTick();
     const due = Math.min(Math.max(deadlineTick, last + 1), last + WHEEL_SLOTS - 1);
-    const linked = (words[at + E.origin]! >>> 16) - 1;
+    const linked = (words[cold + C.origin]! >>> 16) - 1;
     if (linked >= 0) {
       // Slots are told apart by their distance from the last tick swept.
       const base = last % WHEEL_SLOTS;
@@ -281,26 +389,26 @@ export class ConnectionTable {
     }
     const slot = due % WHEEL_SLOTS;
     const head = words[this.wheelAt + slot]!;
-    words[at + E.wheelPrev] = 0;
-    words[at + E.wheelNext] = head;
-    if (head !== 0) words[this.at(head - 1) + E.wheelPrev] = entry + 1;
+    words[cold + C.wheelPrev] = 0;
+    words[cold + C.wheelNext] = head;
+    if (head !== 0) words[this.cold(head - 1) + C.wheelPrev] = entry + 1;
     words[this.wheelAt + slot] = entry + 1;
-    words[at + E.origin] = ((words[at + E.origin]! & 0xffff) | ((slot + 1) << 16)) >>> 0;
+    words[cold + C.origin] = ((words[cold + C.origin]! & 0xffff) | ((slot + 1) << 16)) >>> 0;
   }
 
   private unlinkWheel(entry: number): void {
     const { words } = this;
-    const at = this.at(entry);
-    const slot = (words[at + E.origin]! >>> 16) - 1;
+    const cold = this.cold(entry);
+    const slot = (words[cold + C.origin]! >>> 16) - 1;
     if (slot < 0) return;
-    const next = words[at + E.wheelNext]!;
-    const prev = words[at + E.wheelPrev]!;
+    const next = words[cold + C.wheelNext]!;
+    const prev = words[cold + C.wheelPrev]!;
     if (prev === 0) words[this.wheelAt + slot] = next;
-    else words[this.at(prev - 1) + E.wheelNext] = next;
-    if (next !== 0) words[this.at(next - 1) + E.wheelPrev] = prev;
-    words[at + E.origin] = words[at + E.origin]! & 0xffff;
-    words[at + E.wheelNext] = 0;
-    words[at + E.wheelPrev] = 0;
+    else words[this.cold(prev - 1) + C.wheelNext] = next;
+    if (next !== 0) words[this.cold(next - 1) + C.wheelPrev] = prev;
+    words[cold + C.origin] = words[cold + C.origin]! & 0xffff;
+    words[cold + C.wheelNext] = 0;
+    words[cold + C.wheelPrev] = 0;
   }
 
   /**
@@ -320,12 +428,12 @@ export class ConnectionTable {
       let entry = words[this.wheelAt + slot]! - 1;
       words[this.wheelAt + slot] = 0;
       while (entry >= 0) {
-        const at = this.at(entry);
-        const next = words[at + E.wheelNext]! - 1;
-        words[at + E.origin] = words[at + E.origin]! & 0xffff;
-        words[at + E.wheelNext] = 0;
-        words[at + E.wheelPrev] = 0;
-        if (next >= 0) words[this.at(next) + E.wheelPrev] = 0;
+        const cold = this.cold(entry);
+        const next = words[cold + C.wheelNext]! - 1;
+        words[cold + C.origin] = words[cold + C.origin]! & 0xffff;
+        words[cold + C.wheelNext] = 0;
+        words[cold + C.wheelPrev] = 0;
+        if (next >= 0) words[this.cold(next) + C.wheelPrev] = 0;
         visit(entry);
         entry = next;
       }
@@ -339,10 +447,14 @@ export class ConnectionTable {
       if ((this.words[this.at(entry) + E.status]! & Status.Used) !== 0) yield entry;
     }
   }
-
-  directionAt(entry: number, direction: number): number {
-    return this.at(entry) + E.direction + direction * DIRECTION_WORDS;
-  }
 }
 
-export { D, E };
+/** Do keys of this kind have a discriminator: ICMP's identifier, a loose record's in-port? */
+function isDiscriminated(key: number): boolean {
+  const protocol = key & 0xff;
+  return (key & LOOSE_KEY) !== 0 || protocol === 1 || protocol === 58;
+}
+const FORWARD = 1;
+const DROPPED = 0xfffd; // Port.Dropped
+
+export { C, D, E };

@@ -4,7 +4,7 @@
  * table entry (conntrack/entry.ts); native/replay.cc says the same for the established case.
  * Per side: `end` the highest sequence number seen + 1, `maxEnd` the highest the peer allows, `maxWindow` its largest window.
  */
-import { E, SCALE_OFFERED, SCALE_SEEN_SYN, Status, T, TCP_WORDS } from './entry.js';
+import { E, SCALE_OFFERED, SCALE_SEEN_SYN, scaleOf, setScale, Status, T, TCP_WORDS } from './entry.js';
 import { Timeout } from './timeouts.js';
 
 export const FIN = 1;
@@ -77,26 +77,29 @@ export function trackTcp(
     if (hasAck && peer !== Side.None && peerWindow !== 0) {
       // The first packet of this side must acknowledge within what the peer has sent, if that is known from a SYN.
       const skew = diff(words[r + T.end]!, ackNumber);
-      if (!liberal && (skew < 0 || skew > MAX_ACK_WINDOW) && (words[r + T.scale]! & SCALE_SEEN_SYN) !== 0) {
+      if (!liberal && (skew < 0 || skew > MAX_ACK_WINDOW) && (scaleOf(words, at, 1 - side) & SCALE_SEEN_SYN) !== 0) {
         return Track.Invalid;
       }
     }
     if (syn) {
       const offered = wscale !== 0xff;
-      words[s + T.scale] = SCALE_SEEN_SYN | (offered ? SCALE_OFFERED | Math.min(wscale, MAX_SCALE) : 0);
+      setScale(words, at, side, SCALE_SEEN_SYN | (offered ? SCALE_OFFERED | Math.min(wscale, MAX_SCALE) : 0));
       // Scaling holds only when both SYNs offer it (RFC 7323 section 2.2).
-      if ((words[r + T.scale]! & SCALE_SEEN_SYN) !== 0 && (!offered || (words[r + T.scale]! & SCALE_OFFERED) === 0)) {
-        words[s + T.scale] = SCALE_SEEN_SYN;
-        words[r + T.scale] = SCALE_SEEN_SYN;
+      if (
+        (scaleOf(words, at, 1 - side) & SCALE_SEEN_SYN) !== 0 &&
+        (!offered || (scaleOf(words, at, 1 - side) & SCALE_OFFERED) === 0)
+      ) {
+        setScale(words, at, side, SCALE_SEEN_SYN);
+        setScale(words, at, 1 - side, SCALE_SEEN_SYN);
       }
       mine = Math.max(mine, Side.SynSent);
     } else {
-      if ((words[r + T.scale]! & SCALE_SEEN_SYN) === 0) words[s + T.scale] = MAX_SCALE;
-      else words[s + T.scale] = 0;
+      if ((scaleOf(words, at, 1 - side) & SCALE_SEEN_SYN) === 0) setScale(words, at, side, MAX_SCALE);
+      else setScale(words, at, side, 0);
       mine = Side.Established;
     }
     words[s + T.end] = end;
-    const shift = syn ? 0 : words[s + T.scale]! & 0xff;
+    const shift = syn ? 0 : scaleOf(words, at, side) & 0xff;
     words[s + T.maxWindow] = Math.max(window * 2 ** shift, 1);
     if (peerWindow === 0) {
       // The peer has sent nothing yet: what it will is told by this side's acknowledgement and window.
@@ -109,7 +112,7 @@ export function trackTcp(
     }
   } else {
     const bothScaled = !syn;
-    const shift = bothScaled ? words[s + T.scale]! & 0xff : 0;
+    const shift = bothScaled ? scaleOf(words, at, side) & 0xff : 0;
     const scaled = window * 2 ** shift;
     let ack = ackNumber;
     if (!hasAck || (rst && ack === 0)) ack = words[r + T.end]!;

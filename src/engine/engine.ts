@@ -9,7 +9,8 @@ import { DROP_REASONS, Port, STAGES, Verdict } from '../batch/drop-reason.js';
 import { EMIT_COPY, EMIT_HEADER_WORDS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
 import type { Config } from '../config/config.js';
-import { D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.js';
+import { C, D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.js';
+import { P } from '../conntrack/plan-table.js';
 import { SCTP_STATE_NAMES } from '../conntrack/sctp-state.js';
 import { expired } from '../conntrack/flow-accounting.js';
 import { ConnectionTable } from '../conntrack/table.js';
@@ -671,7 +672,9 @@ function describeConnection(table: ConnectionTable, entry: number, shard: number
   const status = words[at + E.status]!;
   const d = [at + E.direction, at + E.direction + DIRECTION_WORDS] as const;
   const u64 = (word: number) => (BigInt(words[word + 1]!) << 32n) | BigInt(words[word]!);
-  const plan = words[d[0] + D.planVerdict]!;
+  const cold = table.cold(entry);
+  const planAt = table.planAt(entry, 0);
+  const plan = words[planAt + P.decision]!;
   const vlan = key >>> 16;
   const ports = words[at + E.ports]!;
   const forward = (plan & 0xff) === Verdict.Forward;
@@ -683,15 +686,15 @@ function describeConnection(table: ConnectionTable, entry: number, shard: number
     dstPort: ports >>> 16,
     vlan: vlan === 0xffff ? null : vlan,
     state: stateName(key & 0xff, status),
-    inPort: words[at + E.origin]! & 0xffff,
-    outPort: forward ? words[d[0] + D.planPort]! & 0xffff : Port.Dropped,
+    inPort: words[cold + C.origin]! & 0xffff,
+    outPort: forward ? words[planAt + P.port]! & 0xffff : Port.Dropped,
     verdict: forward ? 'forward' : 'drop',
     reason: forward ? null : (DROP_REASONS[(plan >>> 8) & 0xff] ?? null),
-    ingressRule: words[d[0] + D.ingressRule]!,
-    egressRule: words[d[0] + D.egressRule]!,
-    packets: [u64(d[0] + D.packets), u64(d[1] + D.packets)],
+    ingressRule: words[planAt + P.ingressRule]!,
+    egressRule: words[planAt + P.egressRule]!,
+    packets: [BigInt(words[d[0] + D.packets]!), BigInt(words[d[1] + D.packets]!)],
     octets: [u64(d[0] + D.octets), u64(d[1] + D.octets)],
-    startNs: u64(d[0] + D.first),
+    startNs: u64(cold + C.first),
     lastNs: u64(d[0] + D.last),
     expiresNs: u64(at + E.expires),
     shard,

@@ -10,10 +10,12 @@ import { composeRows } from '../batch/compose.js';
 import { Ct, DROP_REASONS, Verdict } from '../batch/drop-reason.js';
 import { COLUMN_OFFSET, COLUMNS_SIZE, Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
 import { parseRows } from '../batch/parse.js';
-import { D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, T, TCP_WORDS } from '../conntrack/entry.js';
+import { C, COLD_WORDS, D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, T, TCP_WORDS } from '../conntrack/entry.js';
+import { P, PLAN_WORDS } from '../conntrack/plan-table.js';
 import { type ReplayContext, replayRows } from '../conntrack/replay.js';
 import { Timeout } from '../conntrack/timeouts.js';
 import { SeineError } from '../errors.js';
+import { counterIndex, COUNTERS_SIZE } from '../metrics/shared-counters.js';
 import { tupleHash } from '../flow/tuple-hash.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
 
@@ -66,8 +68,10 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   rowFlag: RowFlag,
   rewrite: Rewrite,
   ct: Ct,
-  size32: { entry: ENTRY_WORDS, direction: DIRECTION_WORDS, tcp: TCP_WORDS },
+  size32: { entry: ENTRY_WORDS, cold: COLD_WORDS, direction: DIRECTION_WORDS, tcp: TCP_WORDS, plan: PLAN_WORDS },
   entry: E,
+  cold: C,
+  plan: P,
   direction: D,
   tcp: T,
   status: Status,
@@ -97,6 +101,8 @@ function load(): Addon {
       if (theirs[name] !== ours[name]) differs(`value of ${group} ${name}`);
   }
   addon.setTimeoutIndices!(Timeout);
+  const { packets, octets, drop } = counterIndex;
+  addon.setCounterIndices!({ packets: packets(0), octets: octets(0), drops: drop(0, 0), total: COUNTERS_SIZE / 8 });
   return addon;
 }
 
@@ -105,6 +111,18 @@ const theAddon = (): Addon => {
   addon ??= load();
   return addon;
 };
+
+/** What the addon keeps of a shard: its memory, checked once. */
+const shardHandles = new WeakMap<ReplayContext, unknown>();
+function shardHandle(a: Addon, c: ReplayContext): unknown {
+  let handle = shardHandles.get(c);
+  if (handle === undefined) {
+    const { table, epochs, timeouts, recordTimeouts, classes, counters } = c;
+    handle = a.createShard!(table.words, epochs, timeouts, recordTimeouts, classes, counters.words, counters.rules);
+    shardHandles.set(c, handle);
+  }
+  return handle;
+}
 
 /**
  * The native kernels, also where SEINE_NATIVE=off: for tests that hold them against the references. `crc32c`: `table` hashes
@@ -115,8 +133,7 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
   const byTable = crc32c === 'table';
   return {
     parseRows: (batch, first, count) => a.parseRows!(batch.block, batch.data, first, count, byTable),
-    replayRows: (c, batch, rows, count, slow) =>
-      a.replayRows!(batch.block, c.table.words, c.epochs, c.timeouts, c.recordTimeouts, c.classes, rows, count, slow),
+    replayRows: (c, batch, rows, count, slow) => a.replayRows!(shardHandle(a, c), batch.block, rows, count, slow),
     composeRows: (batch, table, rows, count, out, outAt, sizes) =>
       a.composeRows!(batch.block, batch.data, table, rows, count, out, outAt, sizes),
     internetChecksum: (octets, offset, length, initial = 0) => a.checksum!(octets, offset, length, initial),

@@ -37,7 +37,6 @@ export function countRows(shard: Shard, batch: PacketBatch, rows: Int32Array, co
     shard.counters.add(counterIndex.packets(code), packets[code]!);
     shard.counters.add(counterIndex.octets(code), octets[code]!);
   }
-  shard.counters.count('rowsHandled', count);
 }
 
 const WORDS = RULE_COUNTERS.length * 2;

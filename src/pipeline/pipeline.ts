@@ -73,11 +73,12 @@ export function runShard(
   const singly = shard.mustGoSingly(count);
   waiting.set(rows.subarray(0, count));
   let left = count;
+  let replayed = 0;
   while (left > 0) {
     let slowCount = left;
     if (shard.settings.fastPath && !singly) {
       slowCount = kernels.replayRows(shard.replayContext, batch, waiting, left, slow);
-      shard.counters.count('rowsByFastPath', left - slowCount);
+      replayed += left - slowCount;
     } else slow.set(waiting.subarray(0, left));
     // One row of each class takes this turn; the others wait for the next.
     taken.fill(0);
@@ -95,8 +96,10 @@ export function runShard(
     }
     shard.counters.count('rowsByStages', turn);
     runStages(shard, batch, turn);
+    countRows(shard, batch, turnRows, turn);
   }
-  countRows(shard, batch, rows, count);
+  shard.counters.count('rowsByFastPath', replayed);
+  shard.counters.count('rowsHandled', count);
 }
 
 const turnRows = new Int32Array(BATCH_ROWS);

@@ -1,7 +1,7 @@
 /** Which endpoint's policy a row's connection asks, and what it says: for EgressSecurity, IngressSecurity and flood copies. */
 import { Port } from '../batch/drop-reason.js';
 import { Kind, type PacketBatch, RowFlag } from '../batch/packet-batch.js';
-import { E } from '../conntrack/entry.js';
+import { C } from '../conntrack/entry.js';
 import { PortKind } from './forwarding.js';
 import { type Shard, Work } from './shard.js';
 
@@ -19,7 +19,7 @@ export function decidingPort(batch: PacketBatch, shard: Shard, row: number, dire
   const family = kind[row] === Kind.Ip6 ? 6 : 4;
   const back = turned(batch, shard, row);
   // The connection's in- and out-port. Of one that is seen on its way back, the table knows the in-port.
-  const from = back ? shard.table.words[shard.table.at(shard.entry[row]!) + E.origin]! & 0xffff : inPort[row]!;
+  const from = back ? shard.table.words[shard.table.cold(shard.entry[row]!) + C.origin]! & 0xffff : inPort[row]!;
   const to = back ? inPort[row]! : outPort[row]!;
   const port = direction === 1 ? from : to;
   if (port > 0xffff || shard.forwarding.portKind[port] !== PortKind.Pod) return 0;

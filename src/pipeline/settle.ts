@@ -5,9 +5,9 @@
 import { DropReason, Port } from '../batch/drop-reason.js';
 import { type PacketBatch, RowFlag } from '../batch/packet-batch.js';
 import { connectionKey, looseKey } from '../conntrack/connection-key.js';
-import { D, E, Status } from '../conntrack/entry.js';
+import { C, E, Status } from '../conntrack/entry.js';
 import { expired, touch } from '../conntrack/flow-accounting.js';
-import { stampEpochs, storePlan } from '../conntrack/plan.js';
+import { setPlanPort, stampEpochs, storePlan } from '../conntrack/plan.js';
 import { timeoutOf } from '../conntrack/protocol-timeout.js';
 import { EndReason } from '../flow/flow-record.js';
 import { resetAnswer } from './answers.js';
@@ -61,8 +61,7 @@ function deny(batch: PacketBatch, shard: Shard, row: number): void {
     const other = entry >= 0 && (words[table.at(entry) + E.status]! & (Status.Denied | Status.Cut)) === Status.Denied;
     if (other && batch.direction[row] === 1 && hasPlan(shard, entry, 0)) {
       // Both ways are denied, each for its own reason.
-      const original = table.at(entry) + E.direction;
-      words[original + D.planPort] = (words[original + D.planPort]! & 0xffff0000) | (batch.inPort[row]! & 0xffff);
+      setPlanPort(table, entry, batch.inPort[row]!, words[table.cold(entry) + C.origin]! & 0xffff);
       batch.connection[row] = entry + 1;
     } else {
       connectionKey(batch, row, shard.key);
@@ -151,17 +150,16 @@ export function account(shard: Shard, batch: PacketBatch, row: number): void {
 function holdsRecord(shard: Shard, entry: number, direction: number, inPort: number): boolean {
   const { words } = shard.table;
   const at = shard.table.at(entry);
-  const d = shard.table.directionAt(entry, direction);
+  const cold = shard.table.cold(entry);
   const open = (words[at + E.status]! & (direction === 0 ? Status.Record0 : Status.Record1)) !== 0;
-  if (open) return (words[d + D.interfaces]! & 0xffff) === inPort;
-  if (direction === 0) return (words[at + E.origin]! & 0xffff) === inPort;
+  if (open) return (words[cold + C.interfaces + direction]! & 0xffff) === inPort;
+  if (direction === 0) return (words[cold + C.origin]! & 0xffff) === inPort;
   return true;
 }
 
 /** Counts the row under its own key: ICMP, packets of no connection, and ICMP errors wherever they were judged. */
 export function countLoose(shard: Shard, batch: PacketBatch, row: number): void {
   const { table, accounting, loose } = shard;
-  const { words } = table;
   const low = batch.timeNs[row * 2]!;
   const high = batch.timeNs[row * 2 + 1]!;
   looseKey(batch, row, loose);
@@ -186,10 +184,15 @@ export function countLoose(shard: Shard, batch: PacketBatch, row: number): void 
     table.list(entry, 0);
   }
   if (accounting.count(entry, 0, batch, row, batch.outPort[row]!, batch.verdict[row]!)) {
-    const d = table.directionAt(entry, 0);
-    words[d + D.planVerdict] = batch.verdict[row]!;
-    words[d + D.ingressRule] = batch.ingressRule[row]!;
-    words[d + D.egressRule] = batch.egressRule[row]!;
+    table.setPlan(
+      entry,
+      0,
+      0,
+      batch.verdict[row]!,
+      batch.ingressRule[row]!,
+      batch.egressRule[row]!,
+      batch.inPort[row]!,
+    );
     table.arm(entry, accounting.dueTick(entry));
   }
 }

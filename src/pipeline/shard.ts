@@ -5,7 +5,7 @@
 import { BATCH_ROWS } from '../batch/packet-batch.js';
 import type { ExistingConnections } from '../config/config.js';
 import { ConnectionKey } from '../conntrack/connection-key.js';
-import { E, Status } from '../conntrack/entry.js';
+import { C, E, Status } from '../conntrack/entry.js';
 import { FlowAccounting, NEVER_NS } from '../conntrack/flow-accounting.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import type { ReplayContext } from '../conntrack/replay.js';
@@ -112,6 +112,7 @@ export class Shard {
       timeouts: this.timeouts,
       recordTimeouts: new Float64Array(2),
       classes: new Uint8Array(8192),
+      counters: this.counters,
     };
     this.setRecordTimeouts(settings.idleTimeout, settings.activeTimeout);
   }
@@ -167,8 +168,8 @@ export class Shard {
 
   /** Book-keeping of an entry that was put in, or is about to go. */
   inserted(entry: number, inPort: number): void {
-    const at = this.table.at(entry);
-    this.table.words[at + E.origin] = (this.table.words[at + E.origin]! & 0xffff0000) | (inPort & 0xffff);
+    const cold = this.table.cold(entry);
+    this.table.words[cold + C.origin] = (this.table.words[cold + C.origin]! & 0xffff0000) | (inPort & 0xffff);
     Atomics.add(this.endpoints, inPort & 0xffff, 1);
     this.countIn(Total.Entries);
   }
@@ -185,7 +186,7 @@ export class Shard {
     }
   }
   readonly removed = (entry: number): void => {
-    Atomics.sub(this.endpoints, this.table.words[this.table.at(entry) + E.origin]! & 0xffff, 1);
+    Atomics.sub(this.endpoints, this.table.words[this.table.cold(entry) + C.origin]! & 0xffff, 1);
     Atomics.sub(this.totals, Total.Entries, 1);
     if ((this.table.words[this.table.at(entry) + E.status]! & (Status.Denied | Status.Loose)) === 0) {
       Atomics.sub(this.totals, Total.Connections, 1);

@@ -36,7 +36,9 @@ test('native: sanitizers are silent over mutated frames', (t) => {
   }
   closeSync(fd);
   const program = join(folder, 'fuzz');
-  const kernels = ['parse', 'tuple_hash', 'checksum', 'compose', 'replay'].map((name) => join(NATIVE, `${name}.cc`));
+  const kernels = ['parse', 'tuple_hash', 'checksum', 'compose', 'replay', 'table'].map((name) =>
+    join(NATIVE, `${name}.cc`),
+  );
   execFileSync(
     'g++',
     [

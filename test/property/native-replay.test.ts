@@ -20,6 +20,8 @@ import { tcp4, tcp6, udp4, udp6 } from '../unit/frames.js';
 
 const BATCHES = process.env.SEINE_SLOW === '1' ? 1500 : 150;
 const ROWS = 160;
+/** Rule ids of the example cluster lie well below. */
+const RULE_WORDS = 100 * 6;
 
 interface End {
   port: number;
@@ -138,11 +140,16 @@ for (const policies of [true, false]) {
     });
     kernels.replayRows = (context, batch, rows, count, slow) => {
       const { words } = context.table;
+      const { counters } = context;
       const [wordsBefore, blockBefore] = [words.slice(), batch.block.slice()];
+      const [countersBefore, rulesBefore] = [counters.words.slice(), counters.rules.slice(0, RULE_WORDS)];
       const left = references.replayRows(context, batch, rows, count, slow);
       const [wordsAfter, blockAfter, slowAfter] = [words.slice(), batch.block.slice(), slow.slice(0, left)];
+      const [countersAfter, rulesAfter] = [counters.words.slice(), counters.rules.slice(0, RULE_WORDS)];
       words.set(wordsBefore);
       batch.block.set(blockBefore);
+      counters.words.set(countersBefore);
+      counters.rules.set(rulesBefore);
       assert.equal(native.replayRows(context, batch, rows, count, slow), left);
       assert.deepEqual(slow.subarray(0, left), slowAfter);
       const octets = (array: Uint32Array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
@@ -150,6 +157,8 @@ for (const policies of [true, false]) {
         assert.fail(`the table differs at word ${words.findIndex((word, at) => word !== wordsAfter[at])}`);
       if (Buffer.compare(batch.block, blockAfter) !== 0)
         assert.fail(`the columns differ at octet ${batch.block.findIndex((octet, at) => octet !== blockAfter[at])}`);
+      assert.deepEqual(counters.words, countersAfter, 'counters');
+      assert.deepEqual(counters.rules.subarray(0, RULE_WORDS), rulesAfter, 'counters of rules');
       const waiting = new Set(slowAfter);
       for (const row of rows.subarray(0, count)) {
         if (waiting.has(row)) continue;

@@ -4,9 +4,10 @@
  */
 import { DropReason, Port, Stage, Verdict } from '../../batch/drop-reason.js';
 import { type PacketBatch, RowFlag } from '../../batch/packet-batch.js';
-import { D, DIRECTION_WORDS, E, Status, TCP_WORDS } from '../../conntrack/entry.js';
+import { C, E, Status, TCP_WORDS } from '../../conntrack/entry.js';
 import { touch } from '../../conntrack/flow-accounting.js';
 import { stampEpochs, storePlan } from '../../conntrack/plan.js';
+import { P } from '../../conntrack/plan-table.js';
 import { timeoutOf } from '../../conntrack/protocol-timeout.js';
 import { sctpNext } from '../../conntrack/sctp-state.js';
 import { trackTcp } from '../../conntrack/tcp-state.js';
@@ -85,9 +86,11 @@ export function takeEntry(batch: PacketBatch, shard: Shard, row: number, status:
     const at = table.at(entry);
     const kept = Status.Used | Status.Record0 | Status.Record1 | Status.ListUnreplied | Status.ListClosing;
     words[at + E.status] = (words[at + E.status]! & kept) | status;
-    words.fill(0, at + E.tcp, at + E.tcp + 2 * TCP_WORDS);
-    for (const d of [at + E.direction, at + E.direction + DIRECTION_WORDS])
-      words.fill(0, d + D.planPort, d + D.planPort + 4);
+    if (batch.protocol[row] === 6) {
+      words.fill(0, at + E.tcp, at + E.tcp + 2 * TCP_WORDS);
+      words[at + E.scales] = 0;
+    }
+    table.dropPlans(entry);
   } else {
     const full = shard.makeRoom(batch.inPort[row]!, low, high);
     if (full !== 0) return full === 1 ? -1 : -2;
@@ -115,27 +118,32 @@ function plan(batch: PacketBatch, shard: Shard, row: number, evaluated: boolean)
   const outPort = batch.outPort[row]!;
   if (direction === 1 && evaluated) {
     // A change was found out by a reply: the rules are the original direction's, whose route is decided on its next packet.
-    const original = at + E.direction;
-    words[original + D.ingressRule] = batch.ingressRule[row]!;
-    words[original + D.egressRule] = batch.egressRule[row]!;
-    words[original + D.planPort] = (words[original + D.planPort]! & 0xffff0000) | (batch.inPort[row]! & 0xffff);
-    words[at + E.status] = words[at + E.status]! & ~Status.Plan0;
+    const original = table.planAt(entry, 0);
+    table.setPlan(
+      entry,
+      0,
+      ((words[original + P.port]! & 0xffff0000) | (batch.inPort[row]! & 0xffff)) >>> 0,
+      words[original + P.decision]!,
+      batch.ingressRule[row]!,
+      batch.egressRule[row]!,
+      words[table.cold(entry) + C.origin]! & 0xffff,
+    );
+    words[at + E.status] = words[at + E.status]! & ~(Status.Plan0 | Status.Replay0);
     batch.ingressRule[row] = 0;
     batch.egressRule[row] = 0;
   } else if (direction === 0 && !evaluated) {
-    batch.ingressRule[row] = words[at + E.direction + D.ingressRule]!;
-    batch.egressRule[row] = words[at + E.direction + D.egressRule]!;
+    const original = table.planAt(entry, 0);
+    batch.ingressRule[row] = words[original + P.ingressRule]!;
+    batch.egressRule[row] = words[original + P.egressRule]!;
   }
   if (direction === 0 && outPort === Port.Flood) {
-    words[at + E.status] = (words[at + E.status]! | Status.Flood) & ~Status.Plan0;
-    words[at + E.direction + D.planPort] = Port.Flood;
-    words[at + E.direction + D.planVerdict] = Verdict.Forward;
-    words[at + E.direction + D.ingressRule] = batch.ingressRule[row]!;
-    words[at + E.direction + D.egressRule] = batch.egressRule[row]!;
+    words[at + E.status] = (words[at + E.status]! | Status.Flood) & ~(Status.Plan0 | Status.Replay0);
+    const { ingressRule, egressRule, inPort } = batch;
+    table.setPlan(entry, 0, Port.Flood, Verdict.Forward, ingressRule[row]!, egressRule[row]!, inPort[row]!);
   } else if (direction === 1 && outPort === Port.Flood) return;
   else {
-    const stale = direction === 0 && (words[at + E.direction + D.planPort]! & 0xffff) !== outPort;
-    if (stale) words[at + E.status] = words[at + E.status]! & ~Status.Plan1;
+    const stale = direction === 0 && (words[table.planAt(entry, 0) + P.port]! & 0xffff) !== outPort;
+    if (stale) words[at + E.status] = words[at + E.status]! & ~(Status.Plan1 | Status.Replay1);
     storePlan(table, entry, direction, Verdict.Forward, DropReason.None, Stage.Output, outPort, batch, row);
   }
   stampEpochs(table, epochs, entry);
