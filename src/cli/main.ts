@@ -59,6 +59,8 @@ const COMMANDS = {
  * argument names a command, that one alone: gRPC, metrics and schemas take longer to load than a short command runs.
  */
 async function run(): Promise<void> {
+  // Whatever the command: a fault that was left in the environment is told, not only by those that start an engine.
+  (await import('../worker/fault.js')).readFault(process.env);
   const named = Object.entries(COMMANDS).find(([name]) => name === process.argv[2]);
   const loaders = named === undefined ? Object.values(COMMANDS) : [named[1]];
   for (const command of await Promise.all(loaders.map((load) => load()))) command.register(program);

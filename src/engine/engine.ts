@@ -3,7 +3,7 @@
  * change by generation: compiled here, swapped in by every worker between two batches, and then the epochs of the touched
  * ports are bumped, so that their connections are decided again on their next packet.
  */
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { DROP_REASONS, Port, STAGES, Verdict } from '../batch/drop-reason.js';
 import { EMIT_COPY, EMIT_HEADER_WORDS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
@@ -30,6 +30,7 @@ import { VXLAN_PORT } from '../pipeline/decapsulate.js';
 import { type Generation, type ShardSettings, Total } from '../pipeline/shard.js';
 import { compilePolicies, type CompiledPolicy } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
+import { type Fault, readFault } from '../worker/fault.js';
 import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
 import { checkBatch } from '../batch/limits.js';
 import { ThreadDispatcher } from './dispatcher.js';
@@ -67,6 +68,8 @@ interface WorkerSlot {
   threadId: number;
   restarts: number;
   clients: number;
+  /** Descriptors that were sent to the worker and that it has not taken yet. */
+  handedOver: number[];
   readyWaiters: (() => void)[];
   awaiting: Map<string, () => void>;
 }
@@ -97,6 +100,7 @@ export class Engine implements EngineView {
   private readonly applyListeners: ((seconds: number) => void)[] = [];
   /** Flow records that a lost worker had not handed over. */
   recordsLost = 0;
+  private readonly fault: Fault | null;
   exporterStats: () => ExporterInfo[] = () => [];
   /** Told of worker losses and other trouble, one line each. */
   onWarning: (line: string) => void = (line) => process.stderr.write(`seine: ${line}\n`);
@@ -110,6 +114,7 @@ export class Engine implements EngineView {
   private constructor(private readonly options: EngineOptions) {
     const { config } = options;
     this.config = config;
+    this.fault = readFault(process.env);
     this.objects = options.objects ?? emptyObjects();
     this.fabric = makeFabric(config.workers, config.conntrack.max);
     for (const { buffer } of this.fabric.tables) adviseHugePages(new Uint32Array(buffer));
@@ -170,6 +175,7 @@ export class Engine implements EngineView {
         threadId: 0,
         restarts: 0,
         clients: 0,
+        handedOver: [],
         readyWaiters: [],
         awaiting: new Map(),
       });
@@ -187,6 +193,7 @@ export class Engine implements EngineView {
       fabric: this.fabric,
       settings: this.settings(shard),
       generation: this.currentGeneration(),
+      fault: this.fault,
       port: port2,
     };
     const ready = new Promise<void>((resolve, reject) => {
@@ -196,6 +203,9 @@ export class Engine implements EngineView {
           slot.state = 'stopped';
         },
         (error: Error) => {
+          // What it still said, flow records above all, counts.
+          for (let left = receiveMessageOnPort(port1); left !== undefined; left = receiveMessageOnPort(port1))
+            this.fromWorker(shard, left.message as FromWorker);
           port1.close();
           if (this.closing) return;
           this.workerLost(shard, error);
@@ -233,6 +243,8 @@ export class Engine implements EngineView {
     for (const waiter of slot.awaiting.values()) waiter();
     slot.awaiting.clear();
     void this.runWorker(shard);
+    // Clients whose descriptors reached nobody.
+    for (const fd of slot.handedOver.splice(0)) this.adoptDescriptor(fd);
   }
 
   private fromWorker(shard: number, message: FromWorker): void {
@@ -242,6 +254,9 @@ export class Engine implements EngineView {
         slot.state = 'serving';
         slot.threadId = message.threadId;
         for (const waiter of slot.readyWaiters.splice(0)) waiter();
+        break;
+      case 'taken':
+        slot.handedOver.splice(slot.handedOver.indexOf(message.fd), 1);
         break;
       case 'clients':
         slot.clients = message.count;
@@ -294,6 +309,7 @@ export class Engine implements EngineView {
       if (slot.state === 'serving' && slot.clients < this.slots[chosen]!.clients) chosen = shard;
     });
     this.slots[chosen]!.clients++;
+    this.slots[chosen]!.handedOver.push(fd);
     this.post(chosen, { type: 'adopt', fd });
   }
 

@@ -14,6 +14,12 @@ const BUFFER_SIZE = MESSAGE_OCTETS_LIMIT + 4 + (1 << 16);
 /** Answers that may wait for a slow reader before it is no longer read from. */
 const WRITE_HIGH_WATER = 4 << 20;
 
+interface Answer {
+  batchId: number | bigint | null;
+  /** null: the batch is in hand. */
+  ready: Buffer | null;
+}
+
 export class UnixConnection implements Adopted {
   private readonly socket: Socket;
   private buffer = Buffer.allocUnsafe(1 << 18);
@@ -25,7 +31,7 @@ export class UnixConnection implements Adopted {
   private stopping = false;
   private closed = false;
   /** Answers wait for their turn: batches are judged in order, refusals must not overtake them. */
-  private readonly answers: { ready: Buffer | null }[] = [];
+  private readonly answers: Answer[] = [];
   private drained: (() => void) | null = null;
 
   constructor(
@@ -118,7 +124,7 @@ export class UnixConnection implements Adopted {
         this.answer(errorMessage(this.reader.batchId, error));
         continue;
       }
-      const slot: { ready: Buffer | null } = { ready: null };
+      const slot: Answer = { batchId, ready: null };
       this.answers.push(slot);
       this.context.dispatcher.submit(batch, 'unix', { stampTime }, (error) => {
         if (error !== null) slot.ready = errorMessage(batchId, error as SeineError);
@@ -138,7 +144,7 @@ export class UnixConnection implements Adopted {
   }
 
   private answer(message: Buffer): void {
-    this.answers.push({ ready: message });
+    this.answers.push({ batchId: null, ready: message });
     this.flush();
   }
   private flush(): void {
@@ -192,6 +198,25 @@ export class UnixConnection implements Adopted {
     };
     if (this.answers.length === 0) end();
     else this.drained = end;
+  }
+  /**
+   * This thread ends now: what it has of this client's is answered with `error`, as far as the socket takes it at once (a
+   * client that does not read its answers sees the connection end with batches unanswered).
+   */
+  abandon(error: SeineError): void {
+    if (this.closed) return;
+    for (const answer of this.answers) answer.ready ??= errorMessage(answer.batchId, error);
+    // What was read, and not yet handed to the engine.
+    while (this.end - this.begin >= 4) {
+      const size = this.buffer.readUInt32LE(this.begin);
+      if (size > MESSAGE_OCTETS_LIMIT || this.end - this.begin < 4 + size) break;
+      try {
+        this.reader.read(this.begin + 4, this.begin + 4 + size);
+      } catch {} // no batch: its id, if it has one, is read all the same
+      this.answers.push({ batchId: null, ready: errorMessage(this.reader.batchId, error) });
+      this.begin += 4 + size;
+    }
+    this.flush();
   }
   private destroy(): void {
     if (!this.closed) this.socket.destroy();

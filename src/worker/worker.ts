@@ -10,16 +10,20 @@ import { RewriteTable } from '../batch/rewrite-table.js';
 import { ThreadDispatcher, Message } from '../engine/dispatcher.js';
 import { type Fabric, incarnationsOf, ringOffset } from '../engine/fabric.js';
 import { Doorbell, Ring } from '../engine/ring.js';
+import { SeineError } from '../errors.js';
 import { runShard } from '../pipeline/pipeline.js';
 import { countLoose } from '../pipeline/settle.js';
 import { type Generation, Shard, type ShardSettings } from '../pipeline/shard.js';
 import { RECORD_WORDS } from '../flow/flow-record.js';
 import { RecordsRing } from '../flow/records-ring.js';
+import { type Fault, withFault } from './fault.js';
 
 export interface WorkerTask {
   fabric: Fabric;
   settings: ShardSettings;
   generation: Generation;
+  /** A fault of a test's making (worker/fault.ts). */
+  fault: Fault | null;
   port: MessagePort;
 }
 export type ToWorker =
@@ -35,6 +39,8 @@ export type FromWorker =
   | { type: 'swapped'; generation: number }
   | { type: 'spilled'; words: Uint32Array }
   | { type: 'finished' }
+  /** A descriptor was received: it is this thread's from now on. */
+  | { type: 'taken'; fd: number }
   | { type: 'clients'; count: number }
   | { type: 'failed'; message: string }
   | { type: 'drained' }
@@ -49,6 +55,8 @@ export interface WorkerContext {
 export interface Adopted {
   /** Stops reading; resolves when everything in hand is answered and the connection is closed. */
   drain(): Promise<void>;
+  /** The thread ends now: answers what is in hand with an error, synchronously. */
+  abandon(error: SeineError): void;
 }
 /** Makes a connection of a descriptor; calls `closed` when it is gone. */
 export type Adopt = (fd: number, context: WorkerContext, closed: () => void) => Adopted;
@@ -98,7 +106,8 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   };
   let reportedTick = 0;
 
-  const judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => {
+  const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
+  const judgeRows = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => {
     const started = process.hrtime.bigint();
     for (let i = 0; i < count; i++) {
       if (batch.owner[rows[i]!] !== participant)
@@ -115,6 +124,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     tellRecords(low, high, tick > reportedTick);
     reportedTick = tick;
   };
+  const judge = withFault(judgeRows, task.fault, incarnation);
   const account = (batch: PacketBatch, rows: Int32Array, count: number) => {
     for (let i = 0; i < count; i++) countLoose(shard, batch, rows[i]!);
   };
@@ -131,7 +141,6 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     (_, owner) => new Ring(fabric.rings, ringOffset(fabric, owner, settings.shard, true)),
   );
   const message = new Int32Array(4);
-  const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
   let failure: Error | null = null;
   const pump = () => {
     for (let owner = 0; owner < incoming.length; owner++) {
@@ -190,6 +199,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
         shard.setRecordTimeouts(received.idleTimeout, received.activeTimeout);
         break;
       case 'adopt': {
+        post({ type: 'taken', fd: received.fd });
         if (adopt === null) throw new Error('this worker adopts no connections');
         const client = adopt(received.fd, context, () => {
           clients.delete(client);
@@ -215,6 +225,14 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
         stop();
         break;
     }
+  });
+  // Whatever ends this thread, an error or process.exit: a client is told which of its batches were not judged.
+  process.once('exit', () => {
+    const error = new SeineError(
+      'SEINE_ERR_WORKER_LOST',
+      `the worker of shard ${settings.shard} was lost while it had the batch in hand; send it again`,
+    );
+    for (const client of clients) client.abandon(error);
   });
   post({ type: 'ready', threadId });
   try {
