@@ -2,7 +2,16 @@
   "targets": [
     {
       "target_name": "seine",
-      "sources": ["native/addon.cc", "native/parse.cc", "native/tuple_hash.cc", "native/checksum.cc", "native/compose.cc", "native/replay.cc", "native/table.cc"],
+      "sources": [
+        "native/addon.cc",
+        "native/parse.cc",
+        "native/tuple_hash.cc",
+        "native/checksum.cc",
+        "native/compose.cc",
+        "native/replay.cc",
+        "native/table.cc",
+        "native/policy.cc"
+      ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_CPP_EXCEPTIONS"],
       "cflags!": ["-fno-exceptions"],

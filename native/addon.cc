@@ -14,6 +14,7 @@
 #include "compose.h"
 #include "entry.h"
 #include "parse.h"
+#include "policy.h"
 #include "replay.h"
 #include "tuple_hash.h"
 
@@ -163,6 +164,49 @@ Napi::Value ComposeRows(const CallbackInfo& info) {
   }
   return Napi::Number::New(info.Env(), static_cast<double>(seine::compose_rows(b, data.data, table.data, rows.data, count, out.data,
                                                                                out_at, out.size, sizes.data)));
+}
+
+const uint32_t* address_map(const CallbackInfo& info, const Span<uint32_t>& map) {
+  if (!seine::address_map_fits(map.data, map.size)) refuse_range(info, "an address map's tables lie outside it");
+  return map.data;
+}
+
+// A PolicyContext (src/policy/classifier.ts) as five arguments from `index` on: hosts, regions, endpoints, memo, programs.
+seine::PolicyContext policy_context(const CallbackInfo& info, size_t index) {
+  using namespace seine::PolicyLayout;
+  const auto hosts = array<uint32_t>(info, index, napi_uint32_array, "hosts is a Uint32Array");
+  const auto regions = array<uint32_t>(info, index + 1, napi_uint32_array, "regions is a Uint32Array");
+  const auto endpoints = array<uint32_t>(info, index + 2, napi_uint32_array, "endpoints is a Uint32Array");
+  const auto memo = array<uint32_t>(info, index + 3, napi_uint32_array, "memo is a Uint32Array");
+  const auto programs = array<int32_t>(info, index + 4, napi_int32_array, "programs is an Int32Array");
+  if (memo.size != static_cast<size_t>(BUCKET_WORDS) << BUCKET_BITS) refuse_range(info, "memo has another size");
+  return {address_map(info, hosts), address_map(info, regions), endpoints.data,
+          static_cast<uint32_t>(endpoints.size / (ENDPOINT_WORDS * 2)), memo.data, programs.data};
+}
+
+// policyDecide(hosts, regions, endpoints, memo, programs, questions, count, rules)
+Napi::Value PolicyDecide(const CallbackInfo& info) {
+  const auto context = policy_context(info, 0);
+  const auto questions = array<uint32_t>(info, 5, napi_uint32_array, "questions is a Uint32Array");
+  const uint32_t count = number(info, 6, "count is a number of questions");
+  const auto rules = array<int32_t>(info, 7, napi_int32_array, "rules is an Int32Array");
+  if (count > questions.size / seine::PolicyQuestion::WORDS || count > rules.size) refuse_range(info, "count is larger than the list of questions");
+  for (uint32_t i = 0; i < count; i++)
+    if (questions.data[static_cast<size_t>(i) * seine::PolicyQuestion::WORDS] > 1) refuse_range(info, "a direction is 0 or 1");
+  return Napi::Number::New(info.Env(), seine::policy_decide_all(context, questions.data, count, rules.data));
+}
+
+// lookupAddresses(map, addresses, family, count, values)
+Napi::Value LookupAddresses(const CallbackInfo& info) {
+  const auto* map = address_map(info, array<uint32_t>(info, 0, napi_uint32_array, "an address map is a Uint32Array"));
+  const auto addresses = array<uint32_t>(info, 1, napi_uint32_array, "addresses is a Uint32Array");
+  const uint32_t family = number(info, 2, "family is 4 or 6"), count = number(info, 3, "count is a number of addresses");
+  const auto values = array<uint32_t>(info, 4, napi_uint32_array, "values is a Uint32Array");
+  if (family != 4 && family != 6) refuse_range(info, "family is 4 or 6");
+  if (count > addresses.size / 4 || count > values.size) refuse_range(info, "count is larger than the list of addresses");
+  for (uint32_t i = 0; i < count; i++)
+    values.data[i] = seine::address_lookup(map, addresses.data + static_cast<size_t>(i) * 4, static_cast<int>(family));
+  return info.Env().Undefined();
 }
 
 // checksum(octets, offset, length, initial)
@@ -324,6 +368,24 @@ Napi::Value Layout(const CallbackInfo& info) {
                  {"Replay0", Status::REPLAY0},
                  {"Replay1", Status::REPLAY1},
                  {"Busy", Status::BUSY}});
+  set("endpoint", {{"set", PolicyLayout::SET},
+                   {"setId", PolicyLayout::SET_ID},
+                   {"defaultDeny", PolicyLayout::DEFAULT_DENY},
+                   {"flags", PolicyLayout::FLAGS},
+                   {"words", PolicyLayout::ENDPOINT_WORDS}});
+  set("endpointFlag", {{"Blocks", PolicyLayout::USES_BLOCKS}});
+  set("memo", {{"bucketBits", PolicyLayout::BUCKET_BITS},
+               {"ways", PolicyLayout::WAYS},
+               {"slot", PolicyLayout::SLOT_WORDS},
+               {"bucket", PolicyLayout::BUCKET_WORDS}});
+  set("program", {{"parts", PolicyLayout::PARTS}});
+  set("question", {{"direction", PolicyQuestion::DIRECTION},
+                   {"port", PolicyQuestion::PORT},
+                   {"family", PolicyQuestion::FAMILY},
+                   {"protocol", PolicyQuestion::PROTOCOL},
+                   {"dstPort", PolicyQuestion::DST_PORT},
+                   {"peer", PolicyQuestion::PEER},
+                   {"words", PolicyQuestion::WORDS}});
   return result;
 }
 
@@ -343,6 +405,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("createShard", CreateShard);
   add("replayRows", ReplayRows);
   add("composeRows", ComposeRows);
+  add("policyDecide", PolicyDecide);
+  add("lookupAddresses", LookupAddresses);
   add("checksum", Checksum);
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);

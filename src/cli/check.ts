@@ -3,8 +3,9 @@ import type { Command } from 'commander';
 import { assignPorts } from '../objects/ports.js';
 import { compileForwarding } from '../pipeline/forwarding.js';
 import { VXLAN_PORT } from '../pipeline/decapsulate.js';
-import { compilePolicies, isolatingRules } from '../policy/compile.js';
+import { compilePolicies } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
+import { isolatingRules } from '../policy/tables.js';
 import { collect, loadGiven, tellWarnings } from './load-objects.js';
 import { parseFormat, table, toJson, toYaml } from './output.js';
 

@@ -17,6 +17,10 @@ import { Timeout } from '../conntrack/timeouts.js';
 import { SeineError } from '../errors.js';
 import { counterIndex, COUNTERS_SIZE } from '../metrics/shared-counters.js';
 import { tupleHash } from '../flow/tuple-hash.js';
+import type { Classifier } from '../policy/classifier.js';
+import { MEMO, PROGRAM } from '../policy/memory.js';
+import { decideAll, lookupAddresses, QUESTION } from '../policy/questions.js';
+import { ENDPOINT, EndpointFlag } from '../policy/tables.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
 
 export interface Kernels {
@@ -42,6 +46,9 @@ export interface Kernels {
     srcPort: number,
     dstPort: number,
   ): number;
+  /** Answers `count` questions from what the classifier remembers (policy/questions.ts); returns how many it can't. */
+  policyDecide(classifier: Classifier, questions: Uint32Array, count: number, rules: Int32Array): number;
+  lookupAddresses(map: Uint32Array, addresses: Uint32Array, family: 4 | 6, count: number, values: Uint32Array): void;
 }
 
 export const references: Kernels = {
@@ -51,6 +58,8 @@ export const references: Kernels = {
   internetChecksum,
   updateChecksum16,
   tupleHash,
+  policyDecide: decideAll,
+  lookupAddresses,
 };
 
 /** Does this process run the native kernels? */
@@ -75,6 +84,11 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   direction: D,
   tcp: T,
   status: Status,
+  endpoint: ENDPOINT,
+  endpointFlag: EndpointFlag,
+  memo: MEMO,
+  program: PROGRAM,
+  question: QUESTION,
 };
 /** Of these groups the addon must know every member; of the others, those that a kernel uses. */
 const WHOLE = ['columns', 'reasons'];
@@ -140,6 +154,10 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
     updateChecksum16: (checksum, before, after) => a.updateChecksum16!(checksum, before, after),
     tupleHash: (address, at, family, protocol, srcPort, dstPort) =>
       a.tupleHash!(address, at, family, protocol, srcPort, dstPort, byTable),
+    policyDecide: ({ context: c }, questions, count, rules) =>
+      a.policyDecide!(c.hosts, c.regions, c.endpoints, c.memo, c.programs, questions, count, rules),
+    lookupAddresses: (map, addresses, family, count, values) =>
+      a.lookupAddresses!(map, addresses, family, count, values),
   };
 }
 

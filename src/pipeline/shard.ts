@@ -14,7 +14,7 @@ import { EndReason } from '../flow/flow-record.js';
 import type { RecordsRing } from '../flow/records-ring.js';
 import { counterIndex, type CounterMemory, SharedCounters } from '../metrics/shared-counters.js';
 import { Classifier } from '../policy/classifier.js';
-import type { PolicyTables } from '../policy/compile.js';
+import type { PolicyTables } from '../policy/tables.js';
 import { Emitter } from './emitter.js';
 import { Forwarding, type ForwardingData, PortKind } from './forwarding.js';
 
@@ -127,7 +127,8 @@ export class Shard {
 
   swap(next: Generation): void {
     this.forwarding = new Forwarding(next.forwarding);
-    this.policy = new Classifier(next.policy);
+    if (this.policy === undefined) this.policy = new Classifier(next.policy);
+    else this.policy.swap(next.policy);
     this.metering = next.forwarding.metering;
     this.generation = next.generation;
   }

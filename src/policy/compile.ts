@@ -4,72 +4,43 @@
  * Everything large lies flat in shared memory, so that posting the tables to workers copies next to nothing.
  */
 import type { PolicyInfo } from '../engine/engine-view.js';
-import { AddressMapBuilder, type AddressMapData } from '../flow/address-map.js';
+import { AddressMapBuilder } from '../flow/address-map.js';
 import { type IpAddress, parseAddress } from '../flow/ip-address.js';
+import { sharedWords } from '../flow/twin-words.js';
 import type {
   ClusterObjects,
   IpBlock,
   LabelSelector,
-  NamedPort,
   NetworkPolicy,
   NetworkPolicyPeer,
   NetworkPolicyPort,
   NetworkPolicyRule,
   Pod,
 } from '../objects/model.js';
+import { Arena } from './arena.js';
 import { Digest } from './digest.js';
 import { Identities, type Identity, LabelIndex, usedBy } from './identities.js';
 import { regionsOf } from './regions.js';
 import type { RuleRegistry } from './rule-registry.js';
 import { matches } from './selectors.js';
+import {
+  ANY_PEER,
+  Direction,
+  ENDPOINT,
+  EndpointFlag,
+  endpointAt,
+  namedPortsRecord,
+  type PolicyTables,
+  portsRecord,
+  setRecord,
+} from './tables.js';
 
-export const Direction = { Ingress: 0, Egress: 1 } as const;
-/** An entry of `rulePeers`: any peer; else twice a group, or twice a block plus one. */
-export const ANY_PEER = 0xffffffff;
-export const PORTS = 65_536;
-
-/** Lists of numbers, flattened: list i is `items` from start[i] up to start[i + 1]. */
-export interface Lists {
-  start: Uint32Array;
-  items: Uint32Array;
-}
-
-/** What workers look up. Groups are what peers' selectors select; sections are one direction of one policy, in order. */
-export interface PolicyTables {
-  /** Peer address → class; 0: a peer of no pod and in no block. */
-  peers: AddressMapData;
-  classIdentity: Uint32Array;
-  classRegion: Uint32Array;
-  regionParent: Uint32Array;
-  regionBegins: Lists;
-  regionCuts: Lists;
-  /** Identity → groups that hold it, but for those that are bit sets. */
-  identityGroups: Lists;
-  /** Group → first word in `groupBits` of its bits over identities; −1: in `identityGroups`. */
-  groupBitsAt: Int32Array;
-  groupBits: Uint32Array;
-  identityNamedPorts: Uint32Array;
-  namedPorts: NamedPort[][];
-  ruleId: Uint32Array;
-  rulePeers: Lists;
-  /** Index in portLists; 0: any protocol and port. */
-  rulePorts: Uint32Array;
-  portLists: NetworkPolicyPort[][];
-  /** Section → its first rule, up to the next one's; and the id of its default deny. */
-  sectionRules: Uint32Array;
-  sectionDeny: Uint32Array;
-  /** Policy set (from 1) → sections in order of namespace and name. */
-  setSections: Lists;
-  /** Ingress sets: the endpoint's own named ports, for rules that name one. */
-  setNamedPorts: Uint32Array;
-  /** direction × PORTS + port → policy set; 0: not isolated. */
-  endpointSets: Uint32Array;
-}
 export interface CompiledPolicy {
   tables: PolicyTables;
   /** Local port → digest of all that its decisions rest on: the same digest, the same decisions. */
   endpointDigest: Map<number, number>;
   policies: PolicyInfo[];
+  counts: { identities: number; sets: number };
 }
 export interface CompileInput {
   objects: ClusterObjects;
@@ -78,38 +49,12 @@ export interface CompileInput {
   registry: RuleRegistry;
 }
 
-const sharedWords = (length: number): Uint32Array => new Uint32Array(new SharedArrayBuffer(length * 4));
+let bases = 0;
 const shared = (words: ArrayLike<number>): Uint32Array => {
   const copy = sharedWords(words.length);
   copy.set(words);
   return copy;
 };
-function flatten(lists: readonly (readonly number[])[]): Lists {
-  const start = sharedWords(lists.length + 1);
-  let total = 0;
-  lists.forEach((list, i) => {
-    start[i] = total;
-    total += list.length;
-  });
-  start[lists.length] = total;
-  const items = sharedWords(total);
-  lists.forEach((list, i) => {
-    items.set(list, start[i]);
-  });
-  return { start, items };
-}
-
-/** Rules of the policies that isolate the endpoint at `port` in that direction; null: it is not isolated. */
-export function isolatingRules(tables: PolicyTables, direction: 0 | 1, port: number): number | null {
-  const set = tables.endpointSets[direction * PORTS + port]!;
-  if (set === 0) return null;
-  const { start, items } = tables.setSections;
-  let count = 0;
-  for (let i = start[set]!; i < start[set + 1]!; i++) {
-    count += tables.sectionRules[items[i]! + 1]! - tables.sectionRules[items[i]!]!;
-  }
-  return count;
-}
 
 export function compilePolicies({ objects, endpoints, registry }: CompileInput): CompiledPolicy {
   const ordered = [...objects.networkPolicies.values()]
@@ -201,16 +146,28 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
   }
   registry.end();
 
+  const arena = new Arena();
+  const nameIds = new Map<string, number>();
+  const nameId = (name: string): number => {
+    let id = nameIds.get(name);
+    if (id === undefined) nameIds.set(name, (id = nameIds.size));
+    return id;
+  };
+  const namedPortsRef = identities.namedPorts.map((list) =>
+    list.length === 0 ? 0 : arena.put(namedPortsRecord(list, nameId)),
+  );
+  const portsRef = portLists.map((list) => (list.length === 0 ? 0 : arena.put(portsRecord(list, nameId))));
+  const groups = peers.groupTables(arena, identities, namedPortsRef);
+
   // Policy sets: of endpoints with the same sections and, where an ingress rule names a port, the same named ports.
-  const setLists: number[][] = [[]];
-  const setNamedPorts = [0];
-  const setDigest = [new Digest()];
-  const setByKey = new Map<string, number>();
-  const endpointSets = sharedWords(2 * PORTS);
+  const setByKey = new Map<string, { id: number; ref: number; deny: number; flags: number; digest: Digest }>();
+  const highest = locals.endpoints.reduce((max, { port }) => Math.max(max, port), 0);
+  const endpointWords = sharedWords((highest + 1) * 2 * ENDPOINT.words);
   const endpointDigest = new Map<number, number>();
-  const setFor = (direction: 0 | 1, identity: Identity): number => {
+  const noSet = new Digest();
+  const setFor = (direction: 0 | 1, identity: Identity) => {
     const node = setOf[direction].get(identity.id);
-    if (node === undefined) return 0;
+    if (node === undefined) return null;
     const usesNames = sets[direction].some(node, (section) => sections.usesNames[section]!);
     const namedPorts = direction === Direction.Ingress && usesNames ? identity.namedPorts : 0;
     const key = `${direction} ${node} ${namedPorts}`;
@@ -221,9 +178,25 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
       for (const section of list) digest.join(sections.digest[section]!);
       for (const { name, protocol, port } of identities.namedPorts[namedPorts]!)
         digest.text(name).text(protocol).word(port);
-      set = setLists.push(list) - 1;
-      setNamedPorts.push(namedPorts);
-      setDigest.push(digest);
+      const setRules = list.flatMap((section) =>
+        Array.from({ length: sections.rules[section + 1]! - sections.rules[section]! }, (_, i) => {
+          const rule = sections.rules[section]! + i;
+          return { id: rules.id[rule]!, ports: portsRef[rules.ports[rule]!]!, peers: rules.peers[rule]! };
+        }),
+      );
+      const { record, usesBlocks } = setRecord(
+        setRules,
+        namedPortsRef[namedPorts]!,
+        direction === Direction.Egress && usesNames,
+        (group) => groups.denseGroups[group] !== 0,
+      );
+      set = {
+        id: setByKey.size + 1,
+        ref: arena.put(record),
+        deny: sections.deny[list[0]!]!,
+        flags: usesBlocks ? EndpointFlag.Blocks : 0,
+        digest,
+      };
       setByKey.set(key, set);
     }
     return set;
@@ -232,35 +205,36 @@ export function compilePolicies({ objects, endpoints, registry }: CompileInput):
     const digest = new Digest();
     for (const direction of [Direction.Ingress, Direction.Egress]) {
       const set = setFor(direction, identity);
-      endpointSets[direction * PORTS + port] = set;
-      digest.join(setDigest[set]!);
+      if (set !== null) endpointWords.set([set.ref, set.id, set.deny, set.flags], endpointAt(port, direction));
+      digest.join(set?.digest ?? noSet);
     }
     endpointDigest.set(port, digest.value());
   }
 
-  const { regions, regionOf } = regionsOf(peers.blocks);
-  const classes = classesOf(addresses, regions, regionOf);
+  const { regions } = regionsOf(peers.blocks);
+  const regionMap = new AddressMapBuilder();
+  regions.forEach(({ family, words, prefixLength }, index) => {
+    if (index > 0) regionMap.add(family, words, prefixLength, index);
+  });
+  const hosts = new AddressMapBuilder();
+  for (const { family, words, identity } of addresses) hosts.add(family, words, family === 4 ? 32 : 128, identity.id);
   return {
     tables: {
-      ...classes,
-      regionParent: shared(regions.map(({ parent }) => parent)),
-      regionBegins: flatten(regions.map(({ begins }) => begins)),
-      regionCuts: flatten(regions.map(({ cuts }) => cuts)),
-      ...peers.groupTables(),
-      identityNamedPorts: shared(identities.list.map(({ namedPorts }) => namedPorts)),
-      namedPorts: identities.namedPorts,
-      ruleId: shared(rules.id),
-      rulePeers: flatten(rules.peers),
-      rulePorts: shared(rules.ports),
-      portLists,
-      sectionRules: shared(sections.rules),
-      sectionDeny: shared(sections.deny),
-      setSections: flatten(setLists),
-      setNamedPorts: shared(setNamedPorts),
-      endpointSets,
+      base: ++bases,
+      hosts: hosts.build(),
+      regions: regionMap.build(),
+      endpoints: endpointWords,
+      ...groups,
+      regionRecords: shared(
+        regions.map(({ parent, begins, cuts }, i) =>
+          i === 0 ? 0 : arena.put([parent, begins.length, cuts.length, ...begins, ...cuts]),
+        ),
+      ),
+      arena: arena.words,
     },
     endpointDigest,
     policies,
+    counts: { identities: identities.list.length - 1, sets: setByKey.size },
   };
 }
 
@@ -374,25 +348,29 @@ class Peers {
   }
 
   /** Groups by member where they are small; as bits where that takes less. */
-  groupTables(): Pick<PolicyTables, 'identityGroups' | 'groupBitsAt' | 'groupBits'> {
-    const count = this.identities.list.length;
-    const words = Math.ceil(count / 32);
-    const byIdentity: number[][] = Array.from({ length: count }, () => []);
-    const groupBitsAt = new Int32Array(new SharedArrayBuffer(this.groups.length * 4));
-    const dense: number[] = [];
+  groupTables(
+    arena: Arena,
+    { list }: Identities,
+    namedPortsRef: readonly number[],
+  ): Pick<PolicyTables, 'identities' | 'denseGroups'> {
+    const words = Math.ceil(list.length / 32);
+    const byIdentity: number[][] = list.map(() => []);
+    const denseGroups = sharedWords(this.groups.length);
     this.groups.forEach((members, group) => {
-      if (members.length > words) groupBitsAt[group] = (dense.push(group) - 1) * words;
-      else {
-        groupBitsAt[group] = -1;
+      if (members.length <= words) {
         for (const id of members) byIdentity[id]!.push(group);
+        return;
       }
+      const bits = new Uint32Array(words);
+      for (const id of members) bits[id >>> 5]! |= 1 << (id & 31);
+      denseGroups[group] = arena.put(bits);
     });
-    const groupBits = sharedWords(dense.length * words);
-    for (const group of dense) {
-      const at = groupBitsAt[group]!;
-      for (const id of this.groups[group]!) groupBits[at + (id >>> 5)] = groupBits[at + (id >>> 5)]! | (1 << (id & 31));
-    }
-    return { identityGroups: flatten(byIdentity), groupBitsAt, groupBits };
+    const identities = shared(
+      list.map(({ id, namedPorts }) =>
+        id === 0 ? 0 : arena.put([namedPortsRef[namedPorts]!, byIdentity[id]!.length, ...byIdentity[id]!]),
+      ),
+    );
+    return { identities, denseGroups };
   }
 }
 
@@ -466,32 +444,4 @@ class SetTree {
     }
     return answer;
   }
-}
-
-/** Classes of peers: pairs of identity and region. Class 0 is neither. */
-function classesOf(
-  addresses: Iterable<PeerAddress>,
-  regions: ReturnType<typeof regionsOf>['regions'],
-  regionOf: ReturnType<typeof regionsOf>['regionOf'],
-): Pick<PolicyTables, 'peers' | 'classIdentity' | 'classRegion'> {
-  // Class of a region alone: the region's own number.
-  const identity = regions.map(() => 0);
-  const region = regions.map((_, index) => index);
-  const byKey = new Map<number, number>();
-  const peers = new AddressMapBuilder();
-  regions.forEach(({ family, words, prefixLength }, index) => {
-    if (index > 0) peers.add(family, words, prefixLength, index);
-  });
-  for (const { family, words, identity: own } of addresses) {
-    const around = regionOf(family, words);
-    const key = own.id * regions.length + around;
-    let found = byKey.get(key);
-    if (found === undefined) {
-      found = identity.push(own.id) - 1;
-      region.push(around);
-      byKey.set(key, found);
-    }
-    peers.add(family, words, family === 4 ? 32 : 128, found);
-  }
-  return { peers: peers.build(), classIdentity: shared(identity), classRegion: shared(region) };
 }

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeineError } from '../../../src/errors.js';
 import type { ClusterObjects, NetworkPolicyRule, Pod } from '../../../src/objects/model.js';
-import { isolatingRules } from '../../../src/policy/compile.js';
 import { RuleRegistry } from '../../../src/policy/rule-registry.js';
+import { isolatingRules } from '../../../src/policy/tables.js';
 import { Cluster, objectsOf, pod, policy } from './cluster.js';
 
 const WEB = pod('web', '10.0.0.1');
@@ -123,9 +123,9 @@ test('compile: endpoints that the same policies select share a policy set', () =
   const { compiled } = new Cluster(
     objectsOf(pods, [policy('a', { ...webOnly, ingress: [], egress: [] }), policy('b', { ingress: [fromOthers] })]),
   );
-  // Set 0 is "not isolated"; web: ingress, egress; db: ingress.
-  assert.equal(compiled.tables.setNamedPorts.length, 4);
-  assert.equal(compiled.tables.identityNamedPorts.length, 3, 'no identity a pod, since no policy asks for "id"');
+  // web: ingress, egress; db: ingress.
+  assert.equal(compiled.counts.sets, 3);
+  assert.equal(compiled.counts.identities, 2, 'no identity a pod, since no policy asks for "id"');
 });
 
 test('compile: what policies there are is told with the pods that each selects', () => {
