@@ -10,7 +10,8 @@
         "native/compose.cc",
         "native/replay.cc",
         "native/table.cc",
-        "native/policy.cc"
+        "native/policy.cc",
+        "native/message.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_CPP_EXCEPTIONS"],

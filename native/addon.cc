@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "checksum.h"
 #include "compose.h"
 #include "entry.h"
+#include "message.h"
 #include "parse.h"
 #include "policy.h"
 #include "replay.h"
@@ -209,6 +211,51 @@ Napi::Value LookupAddresses(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+seine::BatchHead* batch_head(const CallbackInfo& info, size_t index) {
+  const auto words = array<uint32_t>(info, index, napi_uint32_array, "head is a Uint32Array");
+  if (words.size * 4 < sizeof(seine::BatchHead)) refuse_range(info, "head is too short");
+  return reinterpret_cast<seine::BatchHead*>(words.data);
+}
+
+// readMsgpack, readProtobuf(block, data, octets, start, end, head)
+template <auto read>
+Napi::Value ReadBatch(const CallbackInfo& info) {
+  auto* b = columns(info, 0);
+  const auto data = array<uint8_t>(info, 1, napi_uint8_array, "data is a Uint8Array");
+  const auto octets = array<uint8_t>(info, 2, napi_uint8_array, "octets is a Uint8Array");
+  const uint32_t start = number(info, 3, "start is an offset"), end = number(info, 4, "end is an offset");
+  if (start > end || end > octets.size) refuse_range(info, "the message lies outside the array");
+  return Napi::Number::New(info.Env(), read(b, data.data, data.size, octets.data + start, end - start, batch_head(info, 5)));
+}
+
+void check_verdicts(const CallbackInfo& info, uint32_t count, const Span<uint8_t>& out, uint32_t at) {
+  if (count > seine::BATCH_ROWS) refuse_range(info, "count is larger than a batch");
+  if (at > out.size || out.size - at < seine::verdicts_bound(count)) refuse_range(info, "the verdicts may not fit");
+}
+
+// writeMsgpack(block, count, head, extra, out, at)
+Napi::Value WriteMsgpack(const CallbackInfo& info) {
+  const auto* b = columns(info, 0);
+  const uint32_t count = number(info, 1, "count is a number of rows");
+  const auto* head = batch_head(info, 2);
+  const uint32_t extra = number(info, 3, "extra is at most 8", 8);
+  const auto out = array<uint8_t>(info, 4, napi_uint8_array, "out is a Uint8Array");
+  const uint32_t at = number(info, 5, "at is an offset");
+  check_verdicts(info, count, out, at);
+  return Napi::Number::New(info.Env(), static_cast<double>(seine::write_msgpack(b, count, *head, extra, out.data + at)));
+}
+
+// writeProtobuf(block, count, head, out, at)
+Napi::Value WriteProtobuf(const CallbackInfo& info) {
+  const auto* b = columns(info, 0);
+  const uint32_t count = number(info, 1, "count is a number of rows");
+  const auto* head = batch_head(info, 2);
+  const auto out = array<uint8_t>(info, 3, napi_uint8_array, "out is a Uint8Array");
+  const uint32_t at = number(info, 4, "at is an offset");
+  check_verdicts(info, count, out, at);
+  return Napi::Number::New(info.Env(), static_cast<double>(seine::write_protobuf(b, count, *head, out.data + at)));
+}
+
 // checksum(octets, offset, length, initial)
 Napi::Value Checksum(const CallbackInfo& info) {
   const auto octets = array<uint8_t>(info, 0, napi_uint8_array, "octets is a Uint8Array");
@@ -240,6 +287,16 @@ Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
   const int fd = fcntl(static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX)), F_DUPFD_CLOEXEC, 0);
   if (fd < 0) throw Napi::Error::New(info.Env(), std::strerror(errno));
   return Napi::Number::New(info.Env(), fd);
+}
+
+// sendNow(fd, octets, start, end): send(2) without waiting and without a signal
+Napi::Value SendNow(const CallbackInfo& info) {
+  const int fd = static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX));
+  const auto octets = array<uint8_t>(info, 1, napi_uint8_array, "octets is a Uint8Array");
+  const uint32_t start = number(info, 2, "start is an offset"), end = number(info, 3, "end is an offset");
+  if (start > end || end > octets.size) refuse_range(info, "the octets lie outside the array");
+  const ssize_t sent = send(fd, octets.data + start, end - start, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return Napi::Number::New(info.Env(), sent < 0 ? 0.0 : static_cast<double>(sent));
 }
 
 // adviseHugePages(words): madvise(2) over the whole pages of an array; says whether the kernel took it. Only a hint.
@@ -407,10 +464,15 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("composeRows", ComposeRows);
   add("policyDecide", PolicyDecide);
   add("lookupAddresses", LookupAddresses);
+  add("readMsgpack", ReadBatch<seine::read_msgpack>);
+  add("readProtobuf", ReadBatch<seine::read_protobuf>);
+  add("writeMsgpack", WriteMsgpack);
+  add("writeProtobuf", WriteProtobuf);
   add("checksum", Checksum);
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);
   add("duplicateDescriptor", DuplicateDescriptor);
+  add("sendNow", SendNow);
   add("adviseHugePages", AdviseHugePages);
   add("setTimeoutIndices", SetTimeoutIndices);
   add("setCounterIndices", SetCounterIndices);

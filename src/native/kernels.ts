@@ -9,7 +9,9 @@ import { fileURLToPath } from 'node:url';
 import { composeRows } from '../batch/compose.js';
 import { Ct, DROP_REASONS, Verdict } from '../batch/drop-reason.js';
 import { COLUMN_OFFSET, COLUMNS_SIZE, Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
+import { readMsgpack, writeMsgpack } from '../batch/msgpack.js';
 import { parseRows } from '../batch/parse.js';
+import { readProtobuf, writeProtobuf } from '../batch/protobuf.js';
 import { C, COLD_WORDS, D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, T, TCP_WORDS } from '../conntrack/entry.js';
 import { P, PLAN_WORDS } from '../conntrack/plan-table.js';
 import { type ReplayContext, replayRows } from '../conntrack/replay.js';
@@ -36,6 +38,22 @@ export interface Kernels {
     outAt: number,
     sizes: Uint32Array,
   ): number;
+  /**
+   * Read the message at [start, end) of `octets` into a batch, its id and flags into `head` (batch/head.ts). They return the
+   * batch's frames, 0 for what is no sound batch within limits.
+   */
+  readMsgpack(batch: PacketBatch, octets: Uint8Array, start: number, end: number, head: Uint32Array): number;
+  readProtobuf(batch: PacketBatch, octets: Uint8Array, start: number, end: number, head: Uint32Array): number;
+  /** Write the verdicts of a batch at `at` of `out`, which has room for verdictsBound(count). They return the octets written. */
+  writeMsgpack(
+    batch: PacketBatch,
+    count: number,
+    head: Uint32Array,
+    extra: number,
+    out: Uint8Array,
+    at: number,
+  ): number;
+  writeProtobuf(batch: PacketBatch, count: number, head: Uint32Array, out: Uint8Array, at: number): number;
   internetChecksum(octets: Uint8Array, offset: number, length: number, initial?: number): number;
   updateChecksum16(checksum: number, before: number, after: number): number;
   tupleHash(
@@ -55,6 +73,10 @@ export const references: Kernels = {
   parseRows,
   replayRows,
   composeRows,
+  readMsgpack,
+  readProtobuf,
+  writeMsgpack,
+  writeProtobuf,
   internetChecksum,
   updateChecksum16,
   tupleHash,
@@ -150,6 +172,18 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
     replayRows: (c, batch, rows, count, slow) => a.replayRows!(shardHandle(a, c), batch.block, rows, count, slow),
     composeRows: (batch, table, rows, count, out, outAt, sizes) =>
       a.composeRows!(batch.block, batch.data, table, rows, count, out, outAt, sizes),
+    readMsgpack: (batch, octets, start, end, head) => {
+      const count = a.readMsgpack!(batch.block, batch.data, octets, start, end, head) as number;
+      if (count > 0) batch.count = count;
+      return count;
+    },
+    readProtobuf: (batch, octets, start, end, head) => {
+      const count = a.readProtobuf!(batch.block, batch.data, octets, start, end, head) as number;
+      if (count > 0) batch.count = count;
+      return count;
+    },
+    writeMsgpack: (batch, count, head, extra, out, at) => a.writeMsgpack!(batch.block, count, head, extra, out, at),
+    writeProtobuf: (batch, count, head, out, at) => a.writeProtobuf!(batch.block, count, head, out, at),
     internetChecksum: (octets, offset, length, initial = 0) => a.checksum!(octets, offset, length, initial),
     updateChecksum16: (checksum, before, after) => a.updateChecksum16!(checksum, before, after),
     tupleHash: (address, at, family, protocol, srcPort, dstPort) =>
@@ -179,6 +213,13 @@ export function duplicateDescriptor(fd: number): number {
     );
   }
 }
+
+/**
+ * send(2) of octets[start, end) without waiting: how many octets the socket took, fewer than given where it is full, 0 also
+ * where it is broken, which the next ordinary write tells. Not a kernel: used in both modes.
+ */
+export const sendNow = (fd: number, octets: Uint8Array, start: number, end: number): number =>
+  theAddon().sendNow!(fd, octets, start, end) as number;
 
 /** Which forms of the kernels this processor runs. */
 export interface CpuFeatures {

@@ -1,54 +1,74 @@
 /**
  * One client of the Unix socket, in the worker thread that owns its descriptor: reads frames, has their batches judged,
  * answers in order. A client that does not read its answers is not read from; nor is anyone while all batches are in use.
+ *
+ * Requests go from the buffer that was read into straight to a batch's memory; only what a read cut off is kept in between.
+ * Answers gather in one buffer, which is sent when no more of what was read can be handled.
  */
 import { Socket } from 'node:net';
+import { HEAD_WORDS, HeadFlag } from '../batch/head.js';
 import { MESSAGE_OCTETS_LIMIT } from '../batch/limits.js';
+import { idOf } from '../batch/msgpack.js';
+import type { PacketBatch } from '../batch/packet-batch.js';
 import { copyOutput } from '../engine/engine.js';
 import { SeineError } from '../errors.js';
+import { kernels, sendNow } from '../native/kernels.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import type { Adopted, WorkerContext } from '../worker/worker.js';
-import { errorMessage, fillFromRequest, helloMessage, RequestReader, verdictsMessage } from './message.js';
+import { answerBound, errorMessage, helloMessage, RequestReader, refusal, writeAnswer } from './message.js';
 
-const BUFFER_SIZE = MESSAGE_OCTETS_LIMIT + 4 + (1 << 16);
+/** Octets of one read: several batches, and few enough that they are still in the second-level cache when they are handled. */
+const READ_SIZE = 1 << 16;
+/** Octets of answers that are gathered before they are sent. */
+const GATHER_SIZE = 1 << 16;
 /** Answers that may wait for a slow reader before it is no longer read from. */
 const WRITE_HIGH_WATER = 4 << 20;
+const NOTHING = {};
+const STAMP_TIME = { stampTime: true };
+const GIVEN_TIME = { stampTime: false };
 
+/** An answer's place in the order of requests: of a batch that is being judged, or of a refusal that waits for its turn. */
 interface Answer {
-  batchId: number | bigint | null;
-  /** null: the batch is in hand. */
-  ready: Buffer | null;
+  readonly head: Uint32Array;
+  batch: PacketBatch | null;
+  refusal: Buffer | null;
+  /** Called when the batch is judged; made once, as the answer's objects are used again. */
+  done: (error: Error | null) => void;
 }
 
 export class UnixConnection implements Adopted {
   private readonly socket: Socket;
-  private buffer = Buffer.allocUnsafe(1 << 18);
-  private reader = new RequestReader(this.buffer);
-  /** Octets [begin, end) of the buffer are read and not yet handled. */
+  /** Octets [begin, end) are read and not yet handled. */
+  private buffer = Buffer.allocUnsafe(READ_SIZE);
   private begin = 0;
   private end = 0;
   private paused = false;
   private stopping = false;
   private closed = false;
-  /** Answers wait for their turn: batches are judged in order, refusals must not overtake them. */
+  /** In the order of requests. */
   private readonly answers: Answer[] = [];
+  private readonly spare: Answer[] = [];
+  /** Answers written and not yet sent: [0, gathered). */
+  private out = Buffer.allocUnsafe(GATHER_SIZE);
+  private gathered = 0;
+  private sendDue = false;
+  private handling = false;
   private drained: (() => void) | null = null;
 
   constructor(
-    fd: number,
+    private readonly fd: number,
     private readonly context: WorkerContext,
     private readonly onClosed: () => void,
   ) {
-    const chunk = Buffer.allocUnsafe(1 << 17);
     this.socket = new Socket({
       fd,
       allowHalfOpen: true,
       readable: true,
       writable: true,
       onread: {
-        buffer: chunk,
+        buffer: Buffer.allocUnsafeSlow(READ_SIZE),
         callback: (size: number, octets: Uint8Array): boolean => {
-          this.received(octets.subarray(0, size));
+          this.received(octets as Buffer, size);
           return true;
         },
       },
@@ -61,81 +81,59 @@ export class UnixConnection implements Adopted {
     this.socket.resume();
   }
 
-  private received(octets: Uint8Array): void {
+  // --- requests ---
+
+  private received(octets: Buffer, size: number): void {
     if (this.closed) return;
-    this.room(octets.length);
-    this.buffer.set(octets, this.end);
-    this.end += octets.length;
-    this.handle();
-  }
-
-  private room(size: number): void {
-    if (this.end + size <= this.buffer.length) return;
-    const held = this.end - this.begin;
-    if (held + size > this.buffer.length) {
-      const larger = Buffer.allocUnsafe(Math.min(Math.max(this.buffer.length * 2, held + size), BUFFER_SIZE + size));
-      this.buffer.copy(larger, 0, this.begin, this.end);
-      this.buffer = larger;
-      this.reader = new RequestReader(larger);
-    } else this.buffer.copyWithin(0, this.begin, this.end);
-    this.begin = 0;
-    this.end = held;
-  }
-
-  /** Handles whole messages until there is none, or no batch to put one in. */
-  private handle(): void {
-    while (!this.closed && !this.stopping && this.end - this.begin >= 4) {
-      const size = this.buffer.readUInt32LE(this.begin);
-      if (size > MESSAGE_OCTETS_LIMIT) {
-        const error = new SeineError(
-          'SEINE_ERR_MESSAGE_LIMIT',
-          `a message of ${size} octets; at most ${MESSAGE_OCTETS_LIMIT} are taken, and this connection ends`,
-        );
-        this.stopping = true;
-        this.answer(errorMessage(null, error));
-        this.endWhenAnswered();
-        return;
-      }
-      if (this.end - this.begin < 4 + size) return;
-      if (this.socket.writableLength > WRITE_HIGH_WATER) {
-        this.pause();
-        return;
-      }
-      const start = this.begin + 4;
-      const batch = this.context.dispatcher.acquire();
-      if (batch === null) {
-        this.pause();
-        this.waitForBatch();
-        return;
-      }
-      this.begin = start + size;
-      let batchId: number | bigint;
-      let returnPackets: boolean;
-      let stampTime: boolean;
+    this.handling = true;
+    let at = 0;
+    if (this.end > this.begin) at = this.complete(octets, size);
+    if (at < size && this.end === this.begin) {
       try {
-        const request = this.reader.read(start, start + size);
-        ({ batchId, returnPackets } = request);
-        stampTime = request.timeAt < 0;
-        fillFromRequest(batch, this.buffer, request);
+        at = this.handle(octets, at, size);
       } catch (error) {
-        this.context.dispatcher.release(batch);
-        if (!(error instanceof SeineError)) throw error;
-        this.context.dispatcher.counters.count('batchesRefused');
-        this.answer(errorMessage(this.reader.batchId, error));
-        continue;
+        this.keep(octets, this.handled, size); // abandon answers what is behind the batch that the thread was lost with
+        throw error;
       }
-      const slot: Answer = { batchId, ready: null };
-      this.answers.push(slot);
-      this.context.dispatcher.submit(batch, 'unix', { stampTime }, (error) => {
-        if (error !== null) slot.ready = errorMessage(batchId, error as SeineError);
-        else {
-          const extra =
-            returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, returnPackets, this.context.rewrite) : {};
-          slot.ready = verdictsMessage(batch, batchId, extra);
-        }
-        this.context.dispatcher.release(batch);
-        this.flush();
-      });
+    }
+    if (at < size && !this.stopping) this.keep(octets, at, size);
+    this.handling = false;
+    this.send();
+  }
+
+  /** Adds to the message that is held what it lacks, and handles it. Returns how much of `octets` that took. */
+  private complete(octets: Buffer, size: number): number {
+    let at = 0;
+    for (const head of [true, false]) {
+      const held = this.end - this.begin;
+      let lacks = 4 - held;
+      if (!head) {
+        const message = this.buffer.readUInt32LE(this.begin);
+        lacks = message > MESSAGE_OCTETS_LIMIT ? 0 : 4 + message - held;
+      }
+      if (lacks > size - at) {
+        this.keep(octets, at, size);
+        return size;
+      }
+      if (lacks > 0) {
+        this.keep(octets, at, at + lacks);
+        at += lacks;
+      }
+    }
+    try {
+      this.handleHeld();
+    } catch (error) {
+      this.keep(octets, at, size);
+      throw error;
+    }
+    return at;
+  }
+  private handleHeld(): void {
+    this.handled = this.begin;
+    try {
+      this.handle(this.buffer, this.begin, this.end);
+    } finally {
+      this.begin = this.handled;
     }
     if (this.begin === this.end) {
       this.begin = 0;
@@ -143,16 +141,152 @@ export class UnixConnection implements Adopted {
     }
   }
 
-  private answer(message: Buffer): void {
-    this.answers.push({ batchId: null, ready: message });
+  private keep(octets: Buffer, from: number, to: number): void {
+    const size = to - from;
+    const held = this.end - this.begin;
+    if (this.end + size > this.buffer.length) {
+      // A message that has come in part is made room for at once.
+      const message = held >= 4 ? Math.min(this.buffer.readUInt32LE(this.begin), MESSAGE_OCTETS_LIMIT) + 4 : 0;
+      const wanted = Math.max(held + size, message);
+      if (wanted > this.buffer.length) {
+        const larger = Buffer.allocUnsafe(Math.max(wanted, Math.min(this.buffer.length * 2, MESSAGE_OCTETS_LIMIT)));
+        this.buffer.copy(larger, 0, this.begin, this.end);
+        this.buffer = larger;
+      } else this.buffer.copyWithin(0, this.begin, this.end);
+      this.begin = 0;
+      this.end = held;
+    }
+    octets.copy(this.buffer, this.end, from, to);
+    this.end += size;
+  }
+
+  /** How far `handle` has come. */
+  private handled = 0;
+  /** Handles whole messages of [begin, end) until there is none, or no batch to put one in. Returns where it stopped. */
+  private handle(octets: Buffer, begin: number, end: number): number {
+    const { dispatcher } = this.context;
+    this.handled = begin;
+    while (!this.closed && !this.stopping && end - begin >= 4) {
+      const size =
+        (octets[begin]! | (octets[begin + 1]! << 8) | (octets[begin + 2]! << 16) | (octets[begin + 3]! << 24)) >>> 0;
+      if (size > MESSAGE_OCTETS_LIMIT) {
+        const error = new SeineError(
+          'SEINE_ERR_MESSAGE_LIMIT',
+          `a message of ${size} octets; at most ${MESSAGE_OCTETS_LIMIT} are taken, and this connection ends`,
+        );
+        this.stopping = true;
+        this.refuse(errorMessage(null, error));
+        this.endWhenAnswered();
+        this.handled = end;
+        return end;
+      }
+      const start = begin + 4;
+      if (end - start < size) return begin;
+      if (this.socket.writableLength > WRITE_HIGH_WATER) {
+        this.pause();
+        return begin;
+      }
+      const batch = dispatcher.acquire();
+      if (batch === null) {
+        this.pause();
+        this.waitForBatch();
+        return begin;
+      }
+      begin = start + size;
+      this.handled = begin;
+      const answer = this.spare.pop() ?? this.newAnswer();
+      if (kernels.readMsgpack(batch, octets, start, begin, answer.head) === 0) {
+        const { batchId, error } = refusal(batch, octets, start, begin);
+        dispatcher.release(batch);
+        this.spare.push(answer);
+        dispatcher.counters.count('batchesRefused');
+        this.refuse(errorMessage(batchId, error));
+        continue;
+      }
+      answer.batch = batch;
+      this.answers.push(answer);
+      const timed = (answer.head[2]! & HeadFlag.Timed) !== 0;
+      dispatcher.submit(batch, 'unix', timed ? GIVEN_TIME : STAMP_TIME, answer.done);
+    }
+    return begin;
+  }
+
+  // --- answers ---
+
+  private newAnswer(): Answer {
+    const answer: Answer = {
+      head: new Uint32Array(HEAD_WORDS),
+      batch: null,
+      refusal: null,
+      done: (error) => this.judged(answer, error),
+    };
+    return answer;
+  }
+
+  private judged(answer: Answer, error: Error | null): void {
+    if (this.abandoned) return;
+    const batch = answer.batch!;
+    // Batches are judged in the order of submits, and refusals before this one were written: it is its turn.
+    if (this.answers.shift() !== answer) throw new Error('batches are judged in their order');
+    if (error !== null) this.gather(errorMessage(idOf(answer.head), error as SeineError));
+    else {
+      const returnPackets = (answer.head[2]! & HeadFlag.ReturnPackets) !== 0;
+      const extra =
+        returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, returnPackets, this.context.rewrite) : NOTHING;
+      this.room(answerBound(batch.count, extra));
+      this.gathered = writeAnswer(batch, answer.head, extra, this.out, this.gathered);
+    }
+    answer.batch = null;
+    this.spare.push(answer);
+    this.context.dispatcher.release(batch);
+    this.writeRefusals();
+    this.sendSoon();
+  }
+
+  private refuse(message: Buffer): void {
+    const answer = this.newAnswer();
+    answer.refusal = message;
+    this.answers.push(answer);
+    this.writeRefusals();
+    this.sendSoon();
+  }
+  /** Refusals whose turn it is. */
+  private writeRefusals(): void {
+    while (this.answers.length > 0 && this.answers[0]!.refusal !== null) this.gather(this.answers.shift()!.refusal!);
+  }
+  private gather(message: Buffer): void {
+    this.room(message.length);
+    message.copy(this.out, this.gathered);
+    this.gathered += message.length;
+  }
+  /** Sees to it that the next answer, of at most `size` octets, has room behind those gathered. */
+  private room(size: number): void {
+    if (this.gathered + size <= this.out.length) return;
     this.flush();
+    if (size > this.out.length) this.out = Buffer.allocUnsafe(size);
+    else if (this.out.length > GATHER_SIZE && size <= GATHER_SIZE) this.out = Buffer.allocUnsafe(GATHER_SIZE);
+  }
+
+  /** While requests are handled, the answers wait for each other; those of other shards, for the end of this turn. */
+  private sendSoon(): void {
+    if (this.handling || this.sendDue) return;
+    this.sendDue = true;
+    queueMicrotask(() => {
+      this.sendDue = false;
+      this.send();
+    });
+  }
+  private send(): void {
+    this.flush();
+    if (this.answers.length === 0) this.drained?.();
   }
   private flush(): void {
-    while (this.answers.length > 0 && this.answers[0]!.ready !== null) {
-      const { ready } = this.answers.shift()!;
-      if (!this.closed) this.socket.write(ready!);
-    }
-    if (this.answers.length === 0) this.drained?.();
+    const size = this.gathered;
+    this.gathered = 0;
+    if (size === 0 || this.socket.destroyed) return;
+    // The socket mostly takes all at once; what it does not take, or what comes behind such, waits in the stream.
+    const sent = this.socket.writableLength === 0 ? sendNow(this.fd, this.out, 0, size) : 0;
+    if (sent < size) this.socket.write(Buffer.from(this.out.subarray(sent, size)));
   }
 
   private awaitingBatch = false;
@@ -172,7 +306,10 @@ export class UnixConnection implements Adopted {
   private resume(): void {
     if (!this.paused || this.closed) return;
     this.paused = false;
-    this.handle();
+    this.handling = true;
+    this.handleHeld();
+    this.handling = false;
+    this.send();
     if (this.paused || this.stopping) return;
     if (this.inputEnded) this.endIfDone();
     else this.socket.resume();
@@ -196,24 +333,27 @@ export class UnixConnection implements Adopted {
       this.drained = null;
       if (!this.closed) this.socket.end(() => this.destroy());
     };
-    if (this.answers.length === 0) end();
+    if (this.answers.length === 0 && this.gathered === 0) end();
     else this.drained = end;
   }
+  private abandoned = false;
   /**
    * This thread ends now: what it has of this client's is answered with `error`, as far as the socket takes it at once (a
    * client that does not read its answers sees the connection end with batches unanswered).
    */
   abandon(error: SeineError): void {
     if (this.closed) return;
-    for (const answer of this.answers) answer.ready ??= errorMessage(answer.batchId, error);
+    this.abandoned = true;
+    for (const { refusal, head } of this.answers.splice(0)) this.gather(refusal ?? errorMessage(idOf(head), error));
     // What was read, and not yet handed to the engine.
+    const reader = new RequestReader(this.buffer);
     while (this.end - this.begin >= 4) {
       const size = this.buffer.readUInt32LE(this.begin);
       if (size > MESSAGE_OCTETS_LIMIT || this.end - this.begin < 4 + size) break;
       try {
-        this.reader.read(this.begin + 4, this.begin + 4 + size);
+        reader.read(this.begin + 4, this.begin + 4 + size);
       } catch {} // no batch: its id, if it has one, is read all the same
-      this.answers.push({ batchId: null, ready: errorMessage(this.reader.batchId, error) });
+      this.gather(errorMessage(reader.batchId, error));
       this.begin += 4 + size;
     }
     this.flush();
