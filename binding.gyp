@@ -11,7 +11,13 @@
         "native/replay.cc",
         "native/table.cc",
         "native/policy.cc",
-        "native/message.cc"
+        "native/message.cc",
+        "native/memif_addon.cc",
+        "native/memif_control.cc",
+        "native/memif_memory.cc",
+        "native/memif_poller.cc",
+        "native/memif_rings.cc",
+        "native/memif_signal.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_CPP_EXCEPTIONS"],

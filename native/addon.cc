@@ -14,6 +14,7 @@
 #include "checksum.h"
 #include "compose.h"
 #include "entry.h"
+#include "memif_addon.h"
 #include "message.h"
 #include "parse.h"
 #include "policy.h"
@@ -478,6 +479,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("setCounterIndices", SetCounterIndices);
   add("layout", Layout);
   add("cpuFeatures", CpuFeatures);
+  init_memif(env, exports);
   return exports;
 }
 

@@ -71,35 +71,47 @@ void write_outer(uint8_t* at, size_t length, const uint8_t* node, int family, ui
   }
 }
 
+/** Octets that a row's encapsulation adds, and the node's entry; 0: not encapsulated. */
+size_t overhead_of(const BatchColumns* b, const uint8_t* table, uint32_t row, const uint8_t*& node) {
+  node = table + NODES_AT + static_cast<size_t>(b->tunnel[row] & 0xfff) * 64;
+  const int family = node[N::FAMILY];
+  return (b->rewrite[row] & ENCAPSULATE) == 0 || family == 0 ? 0 : 14 + (family == 6 ? 40 : 20) + 16;
+}
+
 }  // namespace
+
+size_t composed_size(const BatchColumns* b, const uint8_t* table, uint32_t row) {
+  const uint8_t* node;
+  const size_t overhead = overhead_of(b, table, row, node), size = overhead + b->length[row];
+  return overhead != 0 && size - 14 > 65535 ? 0 : size;
+}
+
+void compose_row(const BatchColumns* b, const uint8_t* data, const uint8_t* table, uint32_t row, uint8_t* out) {
+  const uint8_t* node;
+  const size_t length = b->length[row], overhead = overhead_of(b, table, row, node);
+  const uint16_t rewrite = b->rewrite[row];
+  uint8_t* inner = out + overhead;
+  std::memcpy(inner, data + b->offset[row], length);
+  if (rewrite & DESTINATION_MAC) {
+    const uint8_t* port = table + static_cast<size_t>(b->out_port[row] & 0xffff) * 8;
+    if (port[6] != 0) std::memcpy(inner, port, 6);
+  }
+  const int steps = rewrite & DECREMENT_TTL ? 1 : rewrite & DECREMENT_TTL_TWICE ? 2 : 0;
+  if (steps != 0) decrement_ttl(inner + b->l3_offset[row], b->kind[row], steps);
+  if (overhead != 0) write_outer(out, length, node, node[N::FAMILY], b->hash[row]);
+}
 
 int64_t compose_rows(const BatchColumns* b, const uint8_t* data, const uint8_t* table, const int32_t* rows,
                      uint32_t count, uint8_t* out, size_t out_at, size_t out_size, uint32_t* sizes) {
   size_t at = out_at;
   for (uint32_t i = 0; i < count; i++) {
-    const uint32_t r = static_cast<uint32_t>(rows[i]);
-    const size_t length = b->length[r];
-    const uint16_t rewrite = b->rewrite[r];
-    const uint8_t* node = table + NODES_AT + static_cast<size_t>(b->tunnel[r] & 0xfff) * 64;
-    const int family = node[N::FAMILY];
-    const bool encapsulate = (rewrite & ENCAPSULATE) != 0 && family != 0;
-    const size_t overhead = encapsulate ? 14 + (family == 6 ? 40 : 20) + 16 : 0;
-    if (encapsulate && length + overhead - 14 > 65535) {
-      sizes[i] = 0;
-      continue;
-    }
-    if (at + overhead + length > out_size) return -1;
-    uint8_t* inner = out + at + overhead;
-    std::memcpy(inner, data + b->offset[r], length);
-    if (rewrite & DESTINATION_MAC) {
-      const uint8_t* port = table + static_cast<size_t>(b->out_port[r] & 0xffff) * 8;
-      if (port[6] != 0) std::memcpy(inner, port, 6);
-    }
-    const int steps = rewrite & DECREMENT_TTL ? 1 : rewrite & DECREMENT_TTL_TWICE ? 2 : 0;
-    if (steps != 0) decrement_ttl(inner + b->l3_offset[r], b->kind[r], steps);
-    if (encapsulate) write_outer(out + at, length, node, family, b->hash[r]);
-    sizes[i] = static_cast<uint32_t>(overhead + length);
-    at += overhead + length;
+    const uint32_t row = static_cast<uint32_t>(rows[i]);
+    const size_t size = composed_size(b, table, row);
+    sizes[i] = static_cast<uint32_t>(size);
+    if (size == 0) continue;
+    if (size > out_size - at) return -1;
+    compose_row(b, data, table, row, out + at);
+    at += size;
   }
   return static_cast<int64_t>(at - out_at);
 }

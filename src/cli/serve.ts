@@ -8,6 +8,7 @@ import { createRegistry } from '../metrics/registry.js';
 import { DemoTraffic } from './demo-traffic.js';
 import { listenGrpc } from '../server/grpc.js';
 import { listenHttp } from '../server/http.js';
+import { listenMemif } from '../server/memif-listener.js';
 import { RecentFlows } from '../server/rows.js';
 import { type Listener, listenUnix } from '../server/unix-listener.js';
 import { collect, loadGiven, tellWarnings } from './load-objects.js';
@@ -60,8 +61,9 @@ async function run(options: Options): Promise<void> {
   const listeners: Listener[] = [];
   let demo: DemoTraffic | null = null;
   try {
-    const { unix, grpc, http } = config.listen;
+    const { unix, grpc, memif, http } = config.listen;
     if (unix !== null) listeners.push(await listenUnix(unix, (fd) => engine.adoptDescriptor(fd)));
+    if (memif !== null) listeners.push(await listenMemif(memif, (fd, hub) => engine.adoptDescriptor(fd, hub)));
     for (const address of grpc) listeners.push(await listenGrpc(engine, address));
     if (http !== null) {
       const metrics = createRegistry(engine, { exporters: () => [exporter.totals()] });

@@ -25,6 +25,7 @@ export function checkListenAddresses({ listen }: Config, origin: string): void {
     return { host: match[1] ?? match[2]! };
   };
   if (listen.unix !== null) path('listen.unix', listen.unix, listen.unix);
+  if (listen.memif !== null) path('listen.memif', listen.memif, listen.memif);
   for (const [index, address] of listen.grpc.entries()) {
     const field = `listen.grpc[${index}]`;
     if (address.startsWith('unix:')) {

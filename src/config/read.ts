@@ -291,7 +291,6 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
   unused(['stateFile'], given.stateFile !== null);
   unused(['policyLog'], given.policyLog !== null);
   unused(['ovsdb'], given.ovsdb !== null);
-  unused(['listen', 'memif'], given.listen.memif !== null);
   unused(['agent'], given.agent !== undefined);
   unused(['defaultMTU'], given.defaultMTU !== 0);
   const effective: Partial<Record<TimeoutName, number>> = {};

@@ -69,7 +69,7 @@ interface WorkerSlot {
   restarts: number;
   clients: number;
   /** Descriptors that were sent to the worker and that it has not taken yet. */
-  handedOver: number[];
+  handedOver: { fd: number; memifHub: number | undefined }[];
   readyWaiters: (() => void)[];
   awaiting: Map<string, () => void>;
 }
@@ -244,7 +244,7 @@ export class Engine implements EngineView {
     slot.awaiting.clear();
     void this.runWorker(shard);
     // Clients whose descriptors reached nobody.
-    for (const fd of slot.handedOver.splice(0)) this.adoptDescriptor(fd);
+    for (const { fd, memifHub } of slot.handedOver.splice(0)) this.adoptDescriptor(fd, memifHub);
   }
 
   private fromWorker(shard: number, message: FromWorker): void {
@@ -256,7 +256,10 @@ export class Engine implements EngineView {
         for (const waiter of slot.readyWaiters.splice(0)) waiter();
         break;
       case 'taken':
-        slot.handedOver.splice(slot.handedOver.indexOf(message.fd), 1);
+        slot.handedOver.splice(
+          slot.handedOver.findIndex(({ fd }) => fd === message.fd),
+          1,
+        );
         break;
       case 'clients':
         slot.clients = message.count;
@@ -302,15 +305,15 @@ export class Engine implements EngineView {
     );
   }
 
-  /** Hands a client's descriptor (a duplicate of its own) to the worker that has the fewest. */
-  adoptDescriptor(fd: number): void {
+  /** Hands a client's descriptor (its own duplicate) to the worker that has the fewest. `memifHub`: of a memif client. */
+  adoptDescriptor(fd: number, memifHub?: number): void {
     let chosen = 0;
     this.slots.forEach((slot, shard) => {
       if (slot.state === 'serving' && slot.clients < this.slots[chosen]!.clients) chosen = shard;
     });
     this.slots[chosen]!.clients++;
-    this.slots[chosen]!.handedOver.push(fd);
-    this.post(chosen, { type: 'adopt', fd });
+    this.slots[chosen]!.handedOver.push({ fd, memifHub });
+    this.post(chosen, { type: 'adopt', fd, ...(memifHub === undefined ? {} : { memifHub }) });
   }
 
   // --- objects ---

@@ -23,6 +23,7 @@ import { flowRecordsLost } from './families/flow-records-lost.js';
 import { flowRecordsMade } from './families/flow-records-made.js';
 import { flowRecords } from './families/flow-records.js';
 import { icmpErrorsSuppressed } from './families/icmp-errors-suppressed.js';
+import { memifPackets } from './families/memif-packets.js';
 import { nativePackets } from './families/native-packets.js';
 import { packets } from './families/packets.js';
 import { policyApplyDuration } from './families/policy-apply-duration.js';
@@ -56,6 +57,7 @@ const FAMILIES: readonly ((registry: Registry, source: MetricsSource) => void)[]
   flowRecordsMade,
   flowRecords,
   icmpErrorsSuppressed,
+  memifPackets,
   nativePackets,
   packets,
   policyApplyDuration,

@@ -34,6 +34,13 @@ const SINGLES = [
   'emissionsLost', // frames that the engine made and found no room for
   'batchesRefused',
   'fragmentsTracked',
+  'memifReceived', // frames taken from clients' rings
+  'memifSent', // frames written to clients' rings
+  'memifLostNoInterface', // frames for a port that no memif client is connected for
+  'memifLostRingFull', // frames for a client that does not take them fast enough
+  'memifLostSize', // frames from clients with a size that no batch takes, or too long to be sent
+  'memifLostWorker', // frames of batches that a lost worker had in hand
+  'memifViolations', // clients disconnected since they broke the protocol
 ] as const;
 export type CounterName = (typeof SINGLES)[number];
 

@@ -24,6 +24,7 @@ import { MEMO, PROGRAM } from '../policy/memory.js';
 import { decideAll, lookupAddresses, QUESTION } from '../policy/questions.js';
 import { ENDPOINT, EndpointFlag } from '../policy/tables.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
+import type { MemifAddon } from './memif.js';
 
 export interface Kernels {
   parseRows(batch: PacketBatch, first: number, count: number): void;
@@ -220,6 +221,9 @@ export function duplicateDescriptor(fd: number): number {
  */
 export const sendNow = (fd: number, octets: Uint8Array, start: number, end: number): number =>
   theAddon().sendNow!(fd, octets, start, end) as number;
+
+/** memif's part of the addon (native/memif.ts). Not a kernel: used in both modes. */
+export const memifAddon = (): MemifAddon => theAddon() as unknown as MemifAddon;
 
 /** Which forms of the kernels this processor runs. */
 export interface CpuFeatures {

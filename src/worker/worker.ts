@@ -28,7 +28,7 @@ export interface WorkerTask {
 }
 export type ToWorker =
   | { type: 'swap'; generation: Generation }
-  | { type: 'adopt'; fd: number }
+  | { type: 'adopt'; fd: number; memifHub?: number }
   | { type: 'records'; idleTimeout: number; activeTimeout: number }
   | { type: 'finish'; low: number; high: number }
   | { type: 'lost'; shard: number }
@@ -58,8 +58,8 @@ export interface Adopted {
   /** The thread ends now: answers what is in hand with an error, synchronously. */
   abandon(error: SeineError): void;
 }
-/** Makes a connection of a descriptor; calls `closed` when it is gone. */
-export type Adopt = (fd: number, context: WorkerContext, closed: () => void) => Adopted;
+/** Makes a connection of a descriptor; calls `closed` when it is gone. `memifHub`: it is a memif client's (server/memif-server.ts). */
+export type Adopt = (fd: number, context: WorkerContext, closed: () => void, memifHub?: number) => Adopted;
 
 /** How often an idle shard looks for records and connections that are due. */
 const SWEEP_INTERVAL_MS = 200;
@@ -201,10 +201,11 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
       case 'adopt': {
         post({ type: 'taken', fd: received.fd });
         if (adopt === null) throw new Error('this worker adopts no connections');
-        const client = adopt(received.fd, context, () => {
+        const closed = () => {
           clients.delete(client);
           post({ type: 'clients', count: clients.size });
-        });
+        };
+        const client = adopt(received.fd, context, closed, received.memifHub);
         clients.add(client);
         post({ type: 'clients', count: clients.size });
         break;

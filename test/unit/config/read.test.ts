@@ -132,7 +132,6 @@ test('config: what this version does not do is refused or warned of, never silen
     'mirrors: [{name: m}]',
     'stateFile: auto',
     'ovsdb: {server: "unix:db.sock", bridge: br0}',
-    'listen: {memif: m.sock}',
   ]) {
     assert.match(warnings(text)[0] ?? '', /has no effect in this version/, text);
   }
