@@ -51,6 +51,18 @@ const ALLOWED: readonly { from: string; to: string; types?: true; why: string }[
   { from: 'config/config.ts', to: 'conntrack/timeouts.ts', types: true, why: 'the names of timeouts are settings' },
   { from: 'config/read.ts', to: 'conntrack/timeouts.ts', why: 'the names of timeouts are settings' },
   { from: 'worker/worker.ts', to: 'engine/dispatcher.ts', why: 'a worker dispatches its own batches' },
+  {
+    from: 'worker/shard-runner.ts',
+    to: 'engine/dispatcher.ts',
+    types: true,
+    why: 'what a dispatcher asks of a shard of its own thread',
+  },
+  {
+    from: 'worker/shard-runner.ts',
+    to: 'engine/fabric.ts',
+    types: true,
+    why: 'the memory that a shard shares with the others',
+  },
   { from: 'worker/worker.ts', to: 'engine/fabric.ts', why: 'the memory that a shard shares with the others' },
   { from: 'worker/worker.ts', to: 'engine/ring.ts', why: 'the ring that it takes work from' },
   { from: 'capture/replay.ts', to: 'export/record-order.ts', why: 'replay writes records in the order of export' },

@@ -12,13 +12,14 @@ export interface Given {
   warnings: string[];
 }
 
-/** `manifest`: objects as text in place of files. */
+/** `manifest`: objects as text in place of files. `autoWorkers`: what `workers: auto` stands for (config/read.ts). */
 export function loadGiven(
   configPath: string | undefined,
   objectPaths: readonly string[],
   manifest?: { text: string; origin: string },
+  autoWorkers?: number,
 ): Given {
-  const { config, warnings } = readConfig(configPath ?? null);
+  const { config, warnings } = readConfig(configPath ?? null, autoWorkers);
   checkListenAddresses(config, configPath ?? 'configuration');
   const read = readObjectFiles(objectPaths);
   const extra = manifest === undefined ? { inputs: [], warnings: [] } : readManifest(manifest.text, manifest.origin);

@@ -28,6 +28,11 @@ interface Options {
 
 /** A cut-off capture: everything before the cut counts, and the shell is told. */
 const EXIT_CUT_OFF = 2;
+/**
+ * `workers: auto`: one, judging in the main thread, since handing batches over costs more than the judging. More are used
+ * where the configuration says so.
+ */
+const AUTO_WORKERS = 1;
 const PORT_MAX = 65_535;
 
 const portNumber = (text: string): number => {
@@ -67,7 +72,7 @@ async function run(captures: string[], options: Options): Promise<void> {
   if (captures.filter((path) => path === '-').length > 1) {
     throw new SeineError('SEINE_ERR_USAGE', 'the capture - is given twice; standard input can be read once');
   }
-  const { config, objects, warnings } = loadGiven(options.config, options.objects);
+  const { config, objects, warnings } = loadGiven(options.config, options.objects, undefined, AUTO_WORKERS);
   tellWarnings(warnings);
   const total = await sizeOf(captures);
   const exporter = options.netflow.length === 0 ? null : exporterTo(config, options.netflow);

@@ -141,27 +141,32 @@ const NETFLOW_ALIASES: Readonly<Record<string, string>> = {
   idle_timeout: 'idleTimeout',
 };
 
-const resolveWorkers = (workers: 'auto' | number): number =>
-  workers === 'auto' ? Math.min(SHARDS_MAX, availableParallelism()) : workers;
+const resolveWorkers = (workers: 'auto' | number, auto = availableParallelism()): number =>
+  workers === 'auto' ? Math.min(SHARDS_MAX, auto) : workers;
 
 export interface ReadConfig {
   config: Config;
   warnings: string[];
 }
 
-export function readConfig(path: string | null): ReadConfig {
-  if (path === null) return { config: defaultConfig(resolveWorkers('auto')), warnings: [] };
+/** `autoWorkers`: what `workers: auto` stands for; as many as there are processors unless given. */
+export function readConfig(path: string | null, autoWorkers?: number): ReadConfig {
+  if (path === null) return { config: defaultConfig(resolveWorkers('auto', autoWorkers)), warnings: [] };
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     throw new SeineError('SEINE_ERR_CONFIG_INVALID', `${path}: can't be read: ${(error as Error).message}`);
   }
-  return parseConfig(text, path);
+  return parseConfig(text, path, autoWorkers);
 }
 
 /** `source`: YAML text, or a value as YAML would give it. `origin` names it in messages. */
-export function parseConfig(source: string | Record<string, unknown>, origin: string): ReadConfig {
+export function parseConfig(
+  source: string | Record<string, unknown>,
+  origin: string,
+  autoWorkers?: number,
+): ReadConfig {
   const warnings: string[] = [];
   const schema = schemaOf();
   const known = Object.keys(schema.shape);
@@ -220,7 +225,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
         `${lineOf(['data'])}: a ConfigMap without data."antrea-agent.conf"`,
       );
     }
-    return parseConfig(inner, `${origin}: data.antrea-agent.conf`);
+    return parseConfig(inner, `${origin}: data.antrea-agent.conf`, autoWorkers);
   }
 
   if (raw.enableIPSecTunnel === true) raw.trafficEncryptionMode ??= 'ipsec';
@@ -306,7 +311,7 @@ export function parseConfig(source: string | Record<string, unknown>, origin: st
     config: {
       ...given,
       listen: { ...given.listen, grpc: grpc === null ? [] : typeof grpc === 'string' ? [grpc] : grpc },
-      workers: resolveWorkers(given.workers),
+      workers: resolveWorkers(given.workers, autoWorkers),
       conntrack: { ...given.conntrack, timeouts: effective },
       trafficEncryptionMode: 'none',
     } as Config,

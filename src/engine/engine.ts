@@ -4,7 +4,7 @@
  * ports are bumped, so that their connections are decided again on their next packet.
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import { DROP_REASONS, Port, STAGES, Verdict } from '../batch/drop-reason.js';
 import { EMIT_COPY, EMIT_HEADER_WORDS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
@@ -31,6 +31,7 @@ import { type Generation, type ShardSettings, Total } from '../pipeline/shard.js
 import { compilePolicies, type CompiledPolicy } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
 import { type Fault, readFault } from '../worker/fault.js';
+import { ShardRunner } from '../worker/shard-runner.js';
 import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
 import { checkBatch } from '../batch/limits.js';
 import { ThreadDispatcher } from './dispatcher.js';
@@ -82,7 +83,9 @@ export class Engine implements EngineView {
   readonly rewrite: RewriteTable;
   private readonly own: ThreadDispatcher;
   private readonly doorbell: Doorbell;
-  private readonly pool: Piscina;
+  /** Null where the main thread judges: a replay with one worker, which spares the hand-over and a thread. */
+  private pool: Piscina | null = null;
+  private runner: ShardRunner | null = null;
   private readonly slots: WorkerSlot[] = [];
   private readonly counterBlocks: SharedCounters[];
   private readonly registry = new RuleRegistry();
@@ -132,15 +135,6 @@ export class Engine implements EngineView {
       this.own.pump();
       this.inbox.drain();
     });
-    this.pool = new Piscina({
-      filename: (options.workerEntry ?? new URL('../worker/entry.cjs', import.meta.url)).href,
-      minThreads: config.workers,
-      maxThreads: config.workers,
-      concurrentTasksPerWorker: 1,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      atomics: 'disabled',
-    });
-    this.pool.on('error', () => {}); // a lost worker's task is rejected too: it is handled there
   }
   readonly config: Config;
   readonly fabric: Fabric;
@@ -168,19 +162,47 @@ export class Engine implements EngineView {
   }
 
   private async startWorkers(): Promise<void> {
+    if (this.options.mode === 'replay' && this.config.workers === 1 && this.fault === null) {
+      this.startHere();
+      return;
+    }
+    const { Piscina } = await import('piscina');
+    this.pool = new Piscina({
+      filename: (this.options.workerEntry ?? new URL('../worker/entry.cjs', import.meta.url)).href,
+      minThreads: this.config.workers,
+      maxThreads: this.config.workers,
+      concurrentTasksPerWorker: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      atomics: 'disabled',
+    });
+    this.pool.on('error', () => {}); // a lost worker's task is rejected too: it is handled there
     for (let shard = 0; shard < this.config.workers; shard++) {
-      this.slots.push({
-        port: null,
-        state: 'starting',
-        threadId: 0,
-        restarts: 0,
-        clients: 0,
-        handedOver: [],
-        readyWaiters: [],
-        awaiting: new Map(),
-      });
+      this.slots.push(this.newSlot());
     }
     await Promise.all(this.slots.map((_, shard) => this.runWorker(shard)));
+  }
+
+  private newSlot(): WorkerSlot {
+    return {
+      port: null,
+      state: 'starting',
+      threadId: 0,
+      restarts: 0,
+      clients: 0,
+      handedOver: [],
+      readyWaiters: [],
+      awaiting: new Map(),
+    };
+  }
+  private startHere(): void {
+    const slot = this.newSlot();
+    slot.state = 'serving';
+    this.slots.push(slot);
+    this.runner = new ShardRunner(this.fabric, this.settings(0), this.currentGeneration(), {
+      spilled: (words) => this.inbox.spilled(0, words),
+      ring: () => this.inbox.drain(),
+    });
+    this.own.local = this.runner;
   }
 
   /** Runs a shard's worker; resolves when it serves. A worker that ends unasked is run again. */
@@ -198,7 +220,7 @@ export class Engine implements EngineView {
     };
     const ready = new Promise<void>((resolve, reject) => {
       slot.readyWaiters.push(resolve);
-      this.pool.run(task, { transferList: [port2] }).then(
+      this.pool!.run(task, { transferList: [port2] }).then(
         () => {
           slot.state = 'stopped';
         },
@@ -287,13 +309,33 @@ export class Engine implements EngineView {
   }
 
   private post(shard: number, message: ToWorker): void {
-    this.slots[shard]?.port?.postMessage(message);
+    if (this.runner === null) this.slots[shard]?.port?.postMessage(message);
+    else this.tellRunner(this.runner, message);
+  }
+  /** What a worker does with a message, for a shard of this thread. */
+  private tellRunner(runner: ShardRunner, message: ToWorker): void {
+    switch (message.type) {
+      case 'swap':
+        runner.state.swap(message.generation);
+        break;
+      case 'records':
+        runner.state.setRecordTimeouts(message.idleTimeout, message.activeTimeout);
+        break;
+      case 'finish':
+        runner.finish(message.low, message.high);
+        this.inbox.drain();
+        break;
+    }
   }
   /** Sends a message to every worker and waits for its answer. */
   private async ask(message: ToWorker, answer: string): Promise<void> {
     await Promise.all(
       this.slots.map((slot, shard) => {
         if (slot.state === 'stopped') return Promise.resolve();
+        if (this.runner !== null) {
+          this.post(shard, message);
+          return Promise.resolve();
+        }
         return new Promise<void>((resolve) => {
           slot.awaiting.set(answer, () => {
             slot.awaiting.delete(answer);
@@ -656,7 +698,7 @@ export class Engine implements EngineView {
     this.inbox.drain();
     this.doorbell.stop();
     for (const { port } of this.slots) port?.close();
-    await this.pool.destroy();
+    await this.pool?.destroy();
   }
 }
 

@@ -11,12 +11,9 @@ import { ThreadDispatcher, Message } from '../engine/dispatcher.js';
 import { type Fabric, incarnationsOf, ringOffset } from '../engine/fabric.js';
 import { Doorbell, Ring } from '../engine/ring.js';
 import { SeineError } from '../errors.js';
-import { runShard } from '../pipeline/pipeline.js';
-import { countLoose } from '../pipeline/settle.js';
-import { type Generation, Shard, type ShardSettings } from '../pipeline/shard.js';
-import { RECORD_WORDS } from '../flow/flow-record.js';
-import { RecordsRing } from '../flow/records-ring.js';
+import type { Generation, ShardSettings } from '../pipeline/shard.js';
 import { type Fault, withFault } from './fault.js';
+import { ShardRunner } from './shard-runner.js';
 
 export interface WorkerTask {
   fabric: Fabric;
@@ -69,66 +66,20 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   const participant = settings.shard + 1;
   const bells = new Int32Array(fabric.bells);
   const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
-  const records = new RecordsRing(fabric.records[settings.shard]!);
-  const shard = new Shard(
-    settings,
-    fabric.tables[settings.shard]!,
-    fabric.counters[participant]!,
-    fabric.shared,
-    records,
-  );
-  shard.swap(task.generation);
+  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+  const runner = new ShardRunner(fabric, settings, task.generation, {
+    spilled: (words) => post({ type: 'spilled', words }, [words.buffer as ArrayBuffer]),
+    ring: () => bellOf[0]!.ring(),
+  });
+  const shard = runner.state;
   const dispatcher = new ThreadDispatcher(fabric, participant);
   dispatcher.forwarding = shard.forwarding;
   dispatcher.replay = settings.replay;
   const context: WorkerContext = { dispatcher, rewrite: new RewriteTable(fabric.rewrite), shards: fabric.shards };
   const clients = new Set<Adopted>();
-  /** The latest packet time, and when it was seen: an idle shard's clock goes on from there. */
-  let clock = 0n;
-  let clockSeenNs = 0n;
-
-  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
-  /** Tells how far the shard has come, and rings for its new records; `always`: also without any. */
-  let told = 0;
-  const tellRecords = (low: number, high: number, always = false) => {
-    const made = shard.accounting.ended - told;
-    if (made > 0) {
-      told = shard.accounting.ended;
-      shard.counters.count('recordsMade', made);
-      const spill = records.takeSpill();
-      if (spill !== null) {
-        shard.counters.count('recordsSpilled', spill.length / RECORD_WORDS);
-        post({ type: 'spilled', words: spill }, [spill.buffer as ArrayBuffer]);
-      }
-    }
-    records.setStable(low, high);
-    if (made > 0 || always) bellOf[0]!.ring();
-  };
-  let reportedTick = 0;
-
   const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
-  const judgeRows = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => {
-    const started = process.hrtime.bigint();
-    for (let i = 0; i < count; i++) {
-      if (batch.owner[rows[i]!] !== participant)
-        throw new Error(`row ${rows[i]} is judged by a thread that does not own it`);
-    }
-    runShard(shard, batch, rows, count, low, high);
-    const last = rows[count - 1]!;
-    const time = (BigInt(batch.timeNs[last * 2 + 1]!) << 32n) | BigInt(batch.timeNs[last * 2]!);
-    clockSeenNs = process.hrtime.bigint();
-    if (time > clock) clock = time;
-    shard.counters.count('busyNs', Number(clockSeenNs - started));
-    // A report now and then also without records, so that the reader knows how far the shard has come.
-    const tick = high * 4 + (low >>> 30);
-    tellRecords(low, high, tick > reportedTick);
-    reportedTick = tick;
-  };
-  const judge = withFault(judgeRows, task.fault, incarnation);
-  const account = (batch: PacketBatch, rows: Int32Array, count: number) => {
-    for (let i = 0; i < count; i++) countLoose(shard, batch, rows[i]!);
-  };
-  dispatcher.local = { shard: settings.shard, judge, account };
+  const judge = withFault(runner.judge, task.fault, incarnation);
+  dispatcher.local = { shard: settings.shard, judge, account: runner.account };
 
   // Batches of other owners, and the rings that bring them.
   const others = fabric.batches.map((list, owner) =>
@@ -157,7 +108,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
           if (kind === Message.Judge) {
             judge(batch, rows, count, low >>> 0, high >>> 0);
             shard.counters.count('rowsFromPeers', count);
-          } else account(batch, rows, count);
+          } else runner.account(batch, rows, count);
         } catch (error) {
           back[owner]!.push(Message.Failed | (incarnation << 8), index, 0, 0);
           bellOf[owner]!.ring();
@@ -180,12 +131,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   });
 
   const timer = setInterval(() => {
-    if (settings.replay || clock === 0n) return;
-    const now = clock + (process.hrtime.bigint() - clockSeenNs);
-    const low = Number(now & 0xffffffffn);
-    const high = Number(now >> 32n);
-    shard.accounting.sweep(low, high, shard.removed);
-    tellRecords(low, high);
+    if (!settings.replay) runner.sweepIdle();
   }, SWEEP_INTERVAL_MS);
 
   port.on('message', (received: ToWorker) => {
@@ -211,8 +157,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
         break;
       }
       case 'finish':
-        shard.accounting.finish(received.low, received.high);
-        tellRecords(received.low, received.high);
+        runner.finish(received.low, received.high);
         post({ type: 'finished' });
         break;
       case 'lost':
