@@ -9,6 +9,7 @@
         "native/checksum.cc",
         "native/compose.cc",
         "native/replay.cc",
+        "native/rule_tree.cc",
         "native/table.cc",
         "native/policy.cc",
         "native/message.cc",

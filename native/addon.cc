@@ -19,6 +19,7 @@
 #include "parse.h"
 #include "policy.h"
 #include "replay.h"
+#include "rule_tree.h"
 #include "tuple_hash.h"
 
 namespace {
@@ -283,6 +284,28 @@ Napi::Value TupleHash(const CallbackInfo& info) {
                                             number(info, 4, "srcPort is 16 bits", 0xffff), number(info, 5, "dstPort is 16 bits", 0xffff)));
 }
 
+// classifyRules(tree, reader, tuples, count, results[, portable])
+Napi::Value ClassifyRules(const CallbackInfo& info) {
+  using namespace seine::RuleTree;
+  const auto tree = array<uint32_t>(info, 0, napi_uint32_array, "the tree is a Uint32Array");
+  const uint32_t reader = number(info, 1, "reader is below the number of readers", READERS_MAX - 1);
+  const auto tuples = array<uint32_t>(info, 2, napi_uint32_array, "tuples is a Uint32Array");
+  const uint32_t count = number(info, 3, "count is a number of headers");
+  const auto results = array<int32_t>(info, 4, napi_int32_array, "results is an Int32Array");
+  if (count > results.size || count > tuples.size / TUPLE_WORDS) refuse_range(info, "an argument of classifyRules is too short");
+  if (tree.size < READERS + READERS_MAX * UNIT_WORDS || tree.data[MAGIC_AT] != MAGIC || tree.data[WORDS] != tree.size ||
+      tree.data[VERSION] == 0 || tree.data[VERSION] >= tree.size || reinterpret_cast<uintptr_t>(tree.data) % 8 != 0)
+    refuse_range(info, "the tree is not the whole memory of a RuleTree");
+  seine::classify_rules(tree.data, reader, tuples.data, count, results.data, info.Length() > 5 && info[5].ToBoolean());
+  return info.Env().Undefined();
+}
+
+// cacheLineOffset(words): octets from the array's start to the next cache line.
+Napi::Value CacheLineOffset(const CallbackInfo& info) {
+  const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the memory is a Uint32Array");
+  return Napi::Number::New(info.Env(), static_cast<double>(-reinterpret_cast<uintptr_t>(words.data) & 63));
+}
+
 // duplicateDescriptor(fd): dup(2), closed on exec like Node's own descriptors
 Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
   const int fd = fcntl(static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX)), F_DUPFD_CLOEXEC, 0);
@@ -374,6 +397,24 @@ Napi::Value Layout(const CallbackInfo& info) {
              {"Invalid", CT_INVALID},
              {"Tracked", CT_TRACKED}});
   set("size32", {{"entry", ENTRY_WORDS}, {"cold", COLD_WORDS}, {"direction", DIRECTION_WORDS}, {"tcp", TCP_WORDS}, {"plan", PLAN_WORDS}});
+  set("ruleTree", {{"EPOCH", RuleTree::EPOCH},
+                   {"VERSION", RuleTree::VERSION},
+                   {"RULES_AT", RuleTree::RULES_AT},
+                   {"READERS", RuleTree::READERS},
+                   {"MAGIC", RuleTree::MAGIC},
+                   {"UNIT_WORDS", RuleTree::UNIT_WORDS},
+                   {"READERS_MAX", RuleTree::READERS_MAX},
+                   {"NODE_MASKS", RuleTree::NODE_MASKS},
+                   {"LANES", RuleTree::LANES},
+                   {"PACK_WORDS", RuleTree::PACK_WORDS},
+                   {"CHAIN", RuleTree::CHAIN},
+                   {"TUPLE_WORDS", RuleTree::TUPLE_WORDS},
+                   {"SRC", RuleTree::P_SRC},
+                   {"DST", RuleTree::P_DST},
+                   {"META", RuleTree::P_META},
+                   {"SPORT", RuleTree::P_SPORT},
+                   {"DPORT", RuleTree::P_DPORT},
+                   {"SLOT", RuleTree::P_SLOT}});
   set("entry", {{"src", E::SRC},
                 {"dst", E::DST},
                 {"ports", E::PORTS},
@@ -452,6 +493,7 @@ Napi::Value CpuFeatures(const CallbackInfo& info) {
   auto result = Napi::Object::New(info.Env());
   result.Set("crc32c", seine::tuple_hash_uses_hardware() ? "instruction" : "table");
   result.Set("checksum", seine::checksum_uses_avx2() ? "avx2" : "words");
+  result.Set("ruleTree", seine::rule_tree_uses_avx2() ? "avx2" : "words");
   return result;
 }
 
@@ -472,6 +514,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("checksum", Checksum);
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);
+  add("classifyRules", ClassifyRules);
+  add("cacheLineOffset", CacheLineOffset);
   add("duplicateDescriptor", DuplicateDescriptor);
   add("sendNow", SendNow);
   add("adviseHugePages", AdviseHugePages);

@@ -46,6 +46,8 @@ const ALLOWED: readonly { from: string; to: string; types?: true; why: string }[
   { from: 'native/kernels.ts', to: 'policy/memory.ts', why: 'the layout of that memory' },
   { from: 'native/kernels.ts', to: 'policy/questions.ts', why: 'the reference of the native decision' },
   { from: 'native/kernels.ts', to: 'policy/tables.ts', why: 'the layout of the tables that it reads' },
+  { from: 'native/kernels.ts', to: 'policy/rule-tree/classify.ts', why: 'the reference of the native rule tree' },
+  { from: 'native/kernels.ts', to: 'policy/rule-tree/layout.ts', why: 'the layout of a rule tree' },
   { from: 'objects', to: 'engine/engine-view.ts', types: true, why: 'what get and apply answer with' },
   { from: 'policy', to: 'engine/engine-view.ts', types: true, why: 'what get and apply answer with' },
   { from: 'config/config.ts', to: 'conntrack/timeouts.ts', types: true, why: 'the names of timeouts are settings' },

@@ -23,6 +23,8 @@ import type { Classifier } from '../policy/classifier.js';
 import { MEMO, PROGRAM } from '../policy/memory.js';
 import { decideAll, lookupAddresses, QUESTION } from '../policy/questions.js';
 import { ENDPOINT, EndpointFlag } from '../policy/tables.js';
+import { classifyRules } from '../policy/rule-tree/classify.js';
+import * as ruleTree from '../policy/rule-tree/layout.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
 import type { MemifAddon } from './memif.js';
 
@@ -68,6 +70,7 @@ export interface Kernels {
   /** Answers `count` questions from what the classifier remembers (policy/questions.ts); returns how many it can't. */
   policyDecide(classifier: Classifier, questions: Uint32Array, count: number, rules: Int32Array): number;
   lookupAddresses(map: Uint32Array, addresses: Uint32Array, family: 4 | 6, count: number, values: Uint32Array): void;
+  classifyRules(tree: Uint32Array, reader: number, tuples: Uint32Array, count: number, results: Int32Array): void;
 }
 
 export const references: Kernels = {
@@ -83,6 +86,7 @@ export const references: Kernels = {
   tupleHash,
   policyDecide: decideAll,
   lookupAddresses,
+  classifyRules,
 };
 
 /** Does this process run the native kernels? */
@@ -112,6 +116,7 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   memo: MEMO,
   program: PROGRAM,
   question: QUESTION,
+  ruleTree: { ...ruleTree, ...ruleTree.H, ...ruleTree.P } as unknown as Record<string, number>,
 };
 /** Of these groups the addon must know every member; of the others, those that a kernel uses. */
 const WHOLE = ['columns', 'reasons'];
@@ -163,7 +168,7 @@ function shardHandle(a: Addon, c: ReplayContext): unknown {
 
 /**
  * The native kernels, also where SEINE_NATIVE=off: for tests that hold them against the references. `crc32c`: `table` hashes
- * by table even where the processor has the instruction.
+ * by table, and classifies rules without AVX2, even where the processor has the instructions.
  */
 export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels {
   const a = theAddon();
@@ -193,6 +198,8 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
       a.policyDecide!(c.hosts, c.regions, c.endpoints, c.memo, c.programs, questions, count, rules),
     lookupAddresses: (map, addresses, family, count, values) =>
       a.lookupAddresses!(map, addresses, family, count, values),
+    classifyRules: (tree, reader, tuples, count, results) =>
+      a.classifyRules!(tree, reader, tuples, count, results, byTable),
   };
 }
 
@@ -230,9 +237,14 @@ export interface CpuFeatures {
   /** SSE4.2's instruction, or a table. */
   crc32c: 'instruction' | 'table';
   checksum: 'avx2' | 'words';
+  ruleTree: 'avx2' | 'words';
 }
 export const cpuFeatures = (): CpuFeatures => theAddon().cpuFeatures!() as CpuFeatures;
 
 /** Asks for huge pages behind a table (madvise(2)): fewer TLB misses. A hint, which the kernel may not take. */
 export const adviseHugePages = (words: Uint32Array): boolean =>
   nativeEnabled ? (theAddon().adviseHugePages!(words) as boolean) : false;
+
+/** Octets from an array's start to the next cache line: what lies in lines of its own begins there. 0 without native kernels. */
+export const cacheLineOffset = (words: Uint32Array): number =>
+  nativeEnabled ? (theAddon().cacheLineOffset!(words) as number) : 0;

@@ -1,0 +1,184 @@
+/** Rule trees against a linear search: as built, after thousands of changes, under readers in other threads. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { nativeKernels, references } from '../../src/native/kernels.js';
+import { H, LANES, PACKS_MAX, UNIT_WORDS } from '../../src/policy/rule-tree/layout.js';
+import { type FiveTupleRule, RuleTree } from '../../src/policy/rule-tree/rule-tree.js';
+import { fuzzSeed, Random } from '../fuzz/mutate.js';
+import { linearSearch, RuleSource } from './rule-sets.js';
+
+const FORMS = { native: nativeKernels(), 'native without AVX2': nativeKernels('table'), reference: references };
+const seed = fuzzSeed();
+const rng = new Random(seed);
+const SLOW = process.env.SEINE_SLOW === '1';
+
+function compare(tree: RuleTree, rules: Iterable<FiveTupleRule>, tuples: Uint32Array, what: string): void {
+  const count = tuples.length / 4;
+  const expected = linearSearch(rules, tuples, count);
+  for (const [form, kernels] of Object.entries(FORMS)) {
+    const found = new Int32Array(count).fill(-7);
+    kernels.classifyRules(tree.memory, 3, tuples, count, found);
+    assert.deepEqual(found, expected, `${what}, ${form}`);
+  }
+  assert.equal(tree.memory[H.READERS + 3 * UNIT_WORDS], 0, 'the reader has left');
+}
+
+test(`rule-tree: as built, it finds what a linear search finds (seed ${seed})`, () => {
+  for (let round = 0; round < (SLOW ? 60 : 12); round++) {
+    const source = new RuleSource(rng, 1 + rng.below(20));
+    const size = [0, 1, LANES, LANES + 1, rng.below(100), PACKS_MAX * LANES + 1, rng.below(1500)][round % 7]!;
+    const rules = Array.from({ length: size }, (_, id) => source.rule(id));
+    compare(RuleTree.build(rules), rules, source.tuples(rules, 1 + rng.below(700)), `${size} rules`);
+  }
+});
+
+test('rule-tree: rules that no bit tells apart lie in chains, in order', () => {
+  const source = new RuleSource(rng);
+  const rules = Array.from({ length: 3 * PACKS_MAX * LANES }, (_, id) => ({
+    ...source.rule(id),
+    priority: rng.below(1000),
+    srcLength: 0,
+    dstLength: 0,
+    protocolMask: 0,
+    srcPorts: [rng.below(32_768), 32_768 + rng.below(32_768)] as const,
+    dstPorts: [rng.below(32_768), 32_768 + rng.below(32_768)] as const,
+  }));
+  const tree = RuleTree.build(rules.slice(0, 200), { ruleCapacity: 1000 });
+  compare(tree, rules.slice(0, 200), source.tuples(rules, 300), 'as built');
+  for (const rule of rules.slice(200)) tree.insert(rule);
+  compare(tree, rules, source.tuples(rules, 300), 'grown');
+  for (const { id } of rules.slice(0, 290)) tree.remove(id);
+  compare(tree, rules.slice(290), source.tuples(rules, 300), 'shrunk');
+});
+
+test(`rule-tree: so it does after thousands of changes, rebuilt between or not (seed ${seed})`, () => {
+  for (const maintained of [false, true]) {
+    const source = new RuleSource(rng, 6);
+    const rules = new Map<number, FiveTupleRule>();
+    let nextId = 0;
+    const fresh = (): FiveTupleRule => source.rule(nextId++);
+    const first = Array.from({ length: 300 }, fresh);
+    const tree = RuleTree.build(first, { ruleCapacity: 2000 });
+    for (const rule of first) rules.set(rule.id, rule);
+    let rebuilt = 0;
+    for (let step = 0; step < (SLOW ? 20_000 : 3000); step++) {
+      // Grows, shrinks to nothing at times, and grows again.
+      const growing = Math.floor(step / 700) % 2 === 0;
+      const insert = Array.from({ length: rng.below(growing ? 3 : 2) }, fresh).slice(0, 1900 - rules.size);
+      const ids = [...rules.keys()];
+      const remove = [
+        ...new Set(Array.from({ length: rng.below(growing ? 2 : 4) }, () => ids[rng.below(ids.length)]!)),
+      ];
+      if (ids.length === 0) remove.length = 0;
+      // Now and then a rule is replaced under its own id.
+      if (remove.length > 0 && rng.oneIn(4)) insert.push(source.rule(remove[0]!));
+      tree.update({ remove, insert });
+      for (const id of remove) rules.delete(id);
+      for (const rule of insert) rules.set(rule.id, rule);
+      if (maintained) {
+        const stale = tree.stale;
+        tree.maintain(1 + rng.below(3));
+        if (stale && !tree.stale) rebuilt++;
+      }
+      assert.equal(tree.size, rules.size);
+      if (step % 100 === 99) {
+        const all = [...rules.values()];
+        compare(tree, all, source.tuples(all, 120), `step ${step}`);
+      }
+    }
+    if (maintained) assert.ok(rebuilt > 0, 'the trees were built anew meanwhile');
+    tree.rebuild();
+    compare(tree, rules.values(), source.tuples([...rules.values()], 400), 'rebuilt');
+    for (const id of rules.keys()) assert.ok(tree.remove(id));
+    assert.equal(tree.remove(1), false);
+    compare(tree, [], source.tuples([], 50), 'emptied');
+    tree.rebuild();
+    assert.equal(tree.octets, RuleTree.build([], { ruleCapacity: 2000 }).octets, 'every block came back');
+  }
+});
+
+test('rule-tree: what a reader may still walk is not used again before it has left', () => {
+  const source = new RuleSource(rng, 4);
+  const rules = Array.from({ length: 400 }, (_, id) => source.rule(id));
+  const tree = RuleTree.build(rules, { ruleCapacity: 4000 });
+  const { memory } = tree;
+  const tuples = source.tuples(rules, 500);
+  const before = linearSearch(rules, tuples, 500);
+  const version = memory[H.VERSION]!;
+  // A reader in the middle of a batch, as classifyRules has it.
+  memory[H.READERS + 9 * UNIT_WORDS] = memory[H.EPOCH]!;
+  for (let id = 0; id < 400; id++) tree.update({ remove: [id], insert: [source.rule(1000 + id)] });
+  tree.rebuild();
+  const held = tree.octets;
+  const then = memory.slice();
+  then[H.VERSION] = version;
+  const found = new Int32Array(500);
+  references.classifyRules(then, 3, tuples, 500, found);
+  assert.deepEqual(found, before, 'its version is whole');
+  tree.releaseReader(9);
+  tree.insert(source.rule(5000));
+  assert.ok(tree.octets < held, 'memory comes back once it has left');
+  compare(tree, tree.rules(), tuples, 'after');
+});
+
+test('rule-tree: a batch sees one state of the rules, while another thread changes them', async (t) => {
+  const HEADERS = 100;
+  const rule = (id: number, i: number): FiveTupleRule => ({
+    id,
+    priority: id,
+    src: i,
+    srcLength: 32,
+    dst: 0,
+    dstLength: i % 3 === 0 ? 0 : 32,
+    srcPorts: [0, 65_535],
+    dstPorts: [0, 65_535],
+    protocol: 6,
+    protocolMask: i % 2 === 0 ? 0xff : 0,
+  });
+  const state = (n: number): FiveTupleRule[] => Array.from({ length: HEADERS }, (_, i) => rule(n * HEADERS + i, i));
+  const tree = RuleTree.build(state(0));
+  const tuples = new Uint32Array(new SharedArrayBuffer(HEADERS * 16));
+  for (let i = 0; i < HEADERS; i++) tuples.set([0, i, 6, 0], i * 4);
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const batches = new Int32Array(new SharedArrayBuffer(8));
+  const workers = [0, 1].map(
+    (reader) =>
+      new Worker(new URL('./rule-tree-worker.js', import.meta.url), {
+        workerData: { memory: tree.memory, reader, tuples, stop, batches },
+      }),
+  );
+  t.after(() => Promise.all(workers.map((worker) => worker.terminate())));
+  const ended = workers.map((worker) => once(worker, 'message'));
+  for (const reader of [0, 1]) while (Atomics.load(batches, reader) === 0) await new Promise((r) => setTimeout(r, 5));
+  let n = 0;
+  const end = Date.now() + (SLOW ? 10_000 : 700);
+  while (Date.now() < end || n < 50) {
+    n++;
+    tree.update({ remove: state(n - 1).map(({ id }) => id), insert: state(n) });
+    if (n % 40 === 0) tree.rebuild();
+  }
+  Atomics.store(stop, 0, 1);
+  for (const [wrong] of await Promise.all(ended)) assert.equal(wrong, '');
+  assert.ok(Atomics.load(batches, 0) > 100 && Atomics.load(batches, 1) > 100, `${batches} batches`);
+  assert.ok(tree.octets < 4 * RuleTree.build(state(0)).octets, 'memory was used again');
+});
+
+test('rule-tree: a change that does not fit is refused whole', () => {
+  const source = new RuleSource(rng);
+  const rules = [0, 1, 2].map((id) => source.rule(id));
+  const tree = RuleTree.build(rules, { ruleCapacity: 4 });
+  const refused = (change: Parameters<RuleTree['update']>[0], code: string) =>
+    assert.throws(() => tree.update(change), { code });
+  refused({ insert: [source.rule(3), source.rule(1)] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ insert: [source.rule(3), source.rule(3)] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ insert: [{ ...source.rule(3), srcPorts: [5, 4] }] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ insert: [{ ...source.rule(3), dstLength: 33 }] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ insert: [{ ...source.rule(3), priority: 0xffffffff }] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ remove: [0, 7] }, 'SEINE_ERR_NOT_FOUND');
+  refused({ remove: [0, 0] }, 'SEINE_ERR_NOT_FOUND');
+  refused({ insert: [3, 4].map((id) => source.rule(id)) }, 'SEINE_ERR_BUSY');
+  compare(tree, rules, source.tuples(rules, 100), 'unchanged');
+  assert.throws(() => RuleTree.build([...rules, source.rule(1)]), { code: 'SEINE_ERR_POLICY_INVALID' });
+});
