@@ -4,6 +4,7 @@
       "target_name": "seine",
       "sources": [
         "native/addon.cc",
+        "native/capture.cc",
         "native/parse.cc",
         "native/tuple_hash.cc",
         "native/checksum.cc",

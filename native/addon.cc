@@ -11,6 +11,7 @@
 #include <initializer_list>
 #include <utility>
 #include "batch.h"
+#include "capture.h"
 #include "checksum.h"
 #include "compose.h"
 #include "entry.h"
@@ -258,6 +259,30 @@ Napi::Value WriteProtobuf(const CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(seine::write_protobuf(b, count, *head, out.data + at)));
 }
 
+// scanRecords(block, data, state, interfaces, ownTime, interfaceId)
+Napi::Value ScanRecords(const CallbackInfo& info) {
+  auto* b = columns(info, 0);
+  const auto data = array<uint8_t>(info, 1, napi_uint8_array, "data is a Uint8Array");
+  const auto words = array<uint32_t>(info, 2, napi_uint32_array, "state is a Uint32Array");
+  const auto interfaces = array<uint32_t>(info, 3, napi_uint32_array, "interfaces is a Uint32Array");
+  const auto own_time = array<uint32_t>(info, 4, napi_uint32_array, "ownTime is a Uint32Array");
+  const auto interface_id = array<uint32_t>(info, 5, napi_uint32_array, "interfaceId is a Uint32Array");
+  if (words.size * 4 < sizeof(seine::ScanState) || own_time.size < seine::BATCH_ROWS * 2 || interface_id.size < seine::BATCH_ROWS ||
+      interfaces.size % 2 != 0)
+    refuse_range(info, "an argument of scanRecords is too short");
+  auto* state = reinterpret_cast<seine::ScanState*>(words.data);
+  // Before a packet lie the octets of a link header that is made there.
+  if (state->end > data.size || state->position > state->end || state->position < 16) refuse_range(info, "the window lies outside data");
+  if (state->rows_limit > seine::BATCH_ROWS || state->octets > seine::BATCH_OCTETS_LIMIT)
+    refuse_range(info, "more rows or octets than a batch holds");
+  if (state->format == seine::FORMAT_PCAP && interfaces.size == 0) refuse_range(info, "a pcap file has an interface");
+  for (size_t i = 0; i < interfaces.size; i += 2)
+    if (interfaces.data[i] >= seine::LINK_KINDS) refuse_range(info, "no such kind of link");
+  return Napi::Number::New(
+      info.Env(), seine::scan_records(b, data.data, state, reinterpret_cast<const seine::CaptureInterface*>(interfaces.data),
+                                      static_cast<uint32_t>(interfaces.size / 2), own_time.data, interface_id.data));
+}
+
 // checksum(octets, offset, length, initial)
 Napi::Value Checksum(const CallbackInfo& info) {
   const auto octets = array<uint8_t>(info, 0, napi_uint8_array, "octets is a Uint8Array");
@@ -485,6 +510,27 @@ Napi::Value Layout(const CallbackInfo& info) {
                    {"dstPort", PolicyQuestion::DST_PORT},
                    {"peer", PolicyQuestion::PEER},
                    {"words", PolicyQuestion::WORDS}});
+  const auto word = [](size_t offset) { return static_cast<uint32_t>(offset / 4); };
+  set("scan", {{"NeedMore", SCAN_NEED_MORE}, {"Full", SCAN_FULL}, {"Other", SCAN_OTHER}});
+  set("scanState", {{"format", word(offsetof(ScanState, format))},
+                    {"little", word(offsetof(ScanState, little))},
+                    {"position", word(offsetof(ScanState, position))},
+                    {"end", word(offsetof(ScanState, end))},
+                    {"rowsLimit", word(offsetof(ScanState, rows_limit))},
+                    {"count", word(offsetof(ScanState, count))},
+                    {"octets", word(offsetof(ScanState, octets))},
+                    {"clockLow", word(offsetof(ScanState, clock_low))},
+                    {"clockHigh", word(offsetof(ScanState, clock_high))},
+                    {"inPort", word(offsetof(ScanState, in_port))},
+                    {"inPortStep", word(offsetof(ScanState, in_port_step))}});
+  set("captureFormat", {{"Pcap", FORMAT_PCAP}, {"Pcapng", FORMAT_PCAPNG}});
+  set("linkKind", {{"Ethernet", LINK_ETHERNET},
+                   {"Raw", LINK_RAW},
+                   {"Raw4", LINK_RAW4},
+                   {"Raw6", LINK_RAW6},
+                   {"Loopback", LINK_LOOPBACK},
+                   {"Cooked1", LINK_COOKED1},
+                   {"Cooked2", LINK_COOKED2}});
   return result;
 }
 
@@ -511,6 +557,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("readProtobuf", ReadBatch<seine::read_protobuf>);
   add("writeMsgpack", WriteMsgpack);
   add("writeProtobuf", WriteProtobuf);
+  add("scanRecords", ScanRecords);
   add("checksum", Checksum);
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);

@@ -41,6 +41,8 @@ const ALLOWED: readonly { from: string; to: string; types?: true; why: string }[
   { from: 'native/kernels.ts', to: 'conntrack/entry.ts', why: 'the layout of an entry, which native code shares' },
   { from: 'native/kernels.ts', to: 'conntrack/plan-table.ts', why: 'the layout of a plan, which native code shares' },
   { from: 'native/kernels.ts', to: 'conntrack/replay.ts', why: 'the reference of the native replay' },
+  { from: 'native/kernels.ts', to: 'capture/link.ts', why: 'the kinds of link headers, which native code shares' },
+  { from: 'native/kernels.ts', to: 'capture/scan.ts', why: 'the reference of the native scan of captures' },
   { from: 'native/kernels.ts', to: 'conntrack/timeouts.ts', why: 'the timeouts that the native replay is handed' },
   { from: 'native/kernels.ts', to: 'policy/classifier.ts', types: true, why: 'the memory that native decisions read' },
   { from: 'native/kernels.ts', to: 'policy/memory.ts', why: 'the layout of that memory' },

@@ -5,9 +5,14 @@
  */
 export const MADE_HEADER_SIZE = 14;
 
+/** The kinds of link headers, as native/capture.cc knows them. */
+export const LinkKind = { Ethernet: 0, Raw: 1, Raw4: 2, Raw6: 3, Loopback: 4, Cooked1: 5, Cooked2: 6 } as const;
+
 export interface LinkReader {
-  readonly name: string;
-  /** Octets of the link's own header. Ethernet: 0, for nothing is replaced. */
+  readonly kind: number;
+  /** Is the link's own header replaced by Ethernet's? */
+  readonly replaces: boolean;
+  /** Octets of the link's own header that go; Ethernet: 0. */
   readonly headerSize: number;
   /**
    * Puts an Ethernet header right before the packet behind the link header at `at`. `length` ≥ headerSize octets are there,
@@ -30,20 +35,37 @@ function put(data: Uint8Array, packet: number, etherType: number): void {
 }
 const u16 = (data: Uint8Array, at: number): number => (data[at]! << 8) | data[at + 1]!;
 
-export const ETHERNET: LinkReader = { name: 'Ethernet', headerSize: 0, writeEthernet: () => {} };
+export const ETHERNET: LinkReader = {
+  kind: LinkKind.Ethernet,
+  replaces: false,
+  headerSize: 0,
+  writeEthernet: () => {},
+};
 
 /** The version nibble tells the family; what is no IPv6 is announced as IPv4, so that Parse names what is wrong with it. */
 const RAW: LinkReader = {
-  name: 'raw IP',
+  kind: LinkKind.Raw,
+  replaces: true,
   headerSize: 0,
   writeEthernet: (data, at, length) => put(data, at, length > 0 && data[at]! >>> 4 === 6 ? ETHER_IP6 : ETHER_IP4),
 };
-const RAW_4: LinkReader = { name: 'raw IPv4', headerSize: 0, writeEthernet: (data, at) => put(data, at, ETHER_IP4) };
-const RAW_6: LinkReader = { name: 'raw IPv6', headerSize: 0, writeEthernet: (data, at) => put(data, at, ETHER_IP6) };
+const RAW_4: LinkReader = {
+  kind: LinkKind.Raw4,
+  replaces: true,
+  headerSize: 0,
+  writeEthernet: (data, at) => put(data, at, ETHER_IP4),
+};
+const RAW_6: LinkReader = {
+  kind: LinkKind.Raw6,
+  replaces: true,
+  headerSize: 0,
+  writeEthernet: (data, at) => put(data, at, ETHER_IP6),
+};
 
 /** An address family of 32 bits, in the byte order of the machine that captured: small numbers, so either order is told. */
 const LOOPBACK: LinkReader = {
-  name: 'null/loopback',
+  kind: LinkKind.Loopback,
+  replaces: true,
   headerSize: 4,
   writeEthernet: (data, at) => {
     const big = ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
@@ -62,17 +84,22 @@ function putCooked(data: Uint8Array, packet: number, etherType: number, address:
 const etherTypeOf = (hardware: number, protocol: number): number => (hardware === ARPHRD_NETLINK ? 0 : protocol);
 
 const COOKED_1: LinkReader = {
-  name: 'Linux cooked v1',
+  kind: LinkKind.Cooked1,
+  replaces: true,
   headerSize: 16,
   writeEthernet: (data, at) =>
     putCooked(data, at + 16, etherTypeOf(u16(data, at + 2), u16(data, at + 14)), at + 6, u16(data, at + 4)),
 };
 const COOKED_2: LinkReader = {
-  name: 'Linux cooked v2',
+  kind: LinkKind.Cooked2,
+  replaces: true,
   headerSize: 20,
   writeEthernet: (data, at) =>
     putCooked(data, at + 20, etherTypeOf(u16(data, at + 8), u16(data, at)), at + 12, data[at + 11]!),
 };
+
+const KINDS: readonly LinkReader[] = [ETHERNET, RAW, RAW_4, RAW_6, LOOPBACK, COOKED_1, COOKED_2];
+export const linkOfKind = (kind: number): LinkReader => KINDS[kind]!;
 
 const READERS: ReadonlyMap<number, LinkReader> = new Map([
   [1, ETHERNET],

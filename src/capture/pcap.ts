@@ -5,13 +5,11 @@
 import { SeineError } from '../errors.js';
 import type { FormatReader, Window } from './window.js';
 import { type LinkReader, linkReader, unsupportedLink } from './link.js';
-import { type RowWriter, Scan } from './rows.js';
-import { fromSeconds, time } from './time-words.js';
+import { interfaceWords, type RowWriter } from './rows.js';
+import { CAPTURED_MAX_SIZE, Format, PCAP_RECORD_HEADER_SIZE, Scan } from './scan.js';
+import { fromSeconds } from './time-words.js';
 
 export const PCAP_HEADER_SIZE = 24;
-const RECORD_HEADER_SIZE = 16;
-/** Octets that one captured packet may have: tcpdump's own limit. */
-export const CAPTURED_MAX_SIZE = 262_144;
 
 const MICROSECONDS = 0xa1b2c3d4,
   NANOSECONDS = 0xa1b23c4d;
@@ -32,6 +30,7 @@ export class PcapReader implements FormatReader {
   private readonly little: boolean;
   private readonly nsPerUnit: number;
   private readonly link: LinkReader;
+  private readonly interfaces: Uint32Array;
 
   /** `window` holds at least the file's header, which is taken from it. */
   constructor(
@@ -52,39 +51,40 @@ export class PcapReader implements FormatReader {
     const link = linkReader(linkType);
     if (link === null) throw new SeineError('SEINE_ERR_CAPTURE_INVALID', `${path}: ${unsupportedLink(linkType)}`);
     this.link = link;
+    this.interfaces = Uint32Array.from(interfaceWords(link, this.nsPerUnit));
     window.take(PCAP_HEADER_SIZE);
   }
 
   scan(window: Window, writer: RowWriter): Scan {
-    const { view, end } = window;
-    const little = this.little;
-    const nsPerUnit = this.nsPerUnit;
-    const link = this.link;
-    let at = window.start;
     for (;;) {
-      if (end - at < RECORD_HEADER_SIZE) {
-        window.moveTo(at, RECORD_HEADER_SIZE);
-        return Scan.NeedMore;
+      const stopped = writer.scan(window, Format.Pcap, this.little, this.interfaces);
+      if (stopped === Scan.Full) return stopped;
+      const { view, start } = window;
+      const there = window.end - start;
+      if (stopped === Scan.NeedMore) {
+        const captured = there < PCAP_RECORD_HEADER_SIZE ? 0 : view.getUint32(start + 8, this.little);
+        window.want(PCAP_RECORD_HEADER_SIZE + captured);
+        return stopped;
       }
-      const captured = view.getUint32(at + 8, little);
-      if (captured > CAPTURED_MAX_SIZE) {
-        window.moveTo(at, 0);
-        throw new SeineError(
-          'SEINE_ERR_CAPTURE_INVALID',
-          `${this.path}: packet ${writer.packets + 1} (octet ${window.fileOffset}): its captured length ${captured} is above ${CAPTURED_MAX_SIZE}; the file is damaged here: cut it before this packet`,
-        );
-      }
-      if (end - at - RECORD_HEADER_SIZE < captured) {
-        window.moveTo(at, RECORD_HEADER_SIZE + captured);
-        return Scan.NeedMore;
-      }
-      fromSeconds(view.getUint32(at, little), view.getUint32(at + 4, little) * nsPerUnit);
-      const original = view.getUint32(at + 12, little);
-      if (!writer.row(at + RECORD_HEADER_SIZE, captured, original, time.low, time.high, 0, link)) {
-        window.moveTo(at, 0);
-        return Scan.Full;
-      }
-      at += RECORD_HEADER_SIZE + captured;
+      if (!this.other(window, writer)) return Scan.Full;
     }
+  }
+
+  /** A record that is damaged, or a frame that is too long; false when the batch is full. */
+  private other(window: Window, writer: RowWriter): boolean {
+    const { view, start } = window;
+    const { little } = this;
+    const captured = view.getUint32(start + 8, little);
+    if (captured > CAPTURED_MAX_SIZE) {
+      throw new SeineError(
+        'SEINE_ERR_CAPTURE_INVALID',
+        `${this.path}: packet ${writer.packets + 1} (octet ${window.fileOffset}): its captured length ${captured} is above ${CAPTURED_MAX_SIZE}; the file is damaged here: cut it before this packet`,
+      );
+    }
+    fromSeconds(view.getUint32(start, little), view.getUint32(start + 4, little) * this.nsPerUnit);
+    const original = view.getUint32(start + 12, little);
+    if (!writer.row(start + PCAP_RECORD_HEADER_SIZE, captured, original, 0, this.link)) return false;
+    window.take(PCAP_RECORD_HEADER_SIZE + captured);
+    return true;
   }
 }

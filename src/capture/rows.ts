@@ -1,20 +1,16 @@
 /**
- * Where captured packets become rows of a batch. Octets are copied once per run of records, record headers included, so
- * frames lie in `data` with gaps; no object is made per packet. What a batch has no column for (a packet's own time, its
- * pcapng interface, packets that no engine sees) stands in CaptureRows.
+ * Where captured packets become rows of a batch, in place: the window lies in the batch's own data, so that no frame is
+ * copied and no object made per packet. What a batch has no column for (a packet's own time, its pcapng interface, packets
+ * that no engine sees) stands in CaptureRows.
  */
 import { DropReason } from '../batch/drop-reason.js';
-import {
-  BATCH_DATA_SIZE,
-  BATCH_OCTETS_LIMIT,
-  BATCH_ROWS,
-  FRAME_MAX_SIZE,
-  Kind,
-  PacketBatch,
-  RowFlag,
-} from '../batch/packet-batch.js';
+import { BATCH_OCTETS_LIMIT, BATCH_ROWS, Kind, PacketBatch, RowFlag } from '../batch/packet-batch.js';
 import { parseRows } from '../batch/parse.js';
-import { ETHERNET, type LinkReader, MADE_HEADER_SIZE } from './link.js';
+import { kernels } from '../native/kernels.js';
+import { type LinkReader, MADE_HEADER_SIZE } from './link.js';
+import { isTooLong, moveClock, putRow, S, type Scan, STATE_WORDS, wireLengthOf } from './scan.js';
+import { time } from './time-words.js';
+import type { Window } from './window.js';
 
 /** A packet that is judged before the engine: it has a verdict line and a count, but no row. */
 export interface EarlyDrop {
@@ -62,117 +58,96 @@ export class CaptureRows {
 /** Octets of a too long frame that are looked at: all headers, extension headers included, in practice. */
 const LONG_HEADERS_SIZE = 2048;
 
-/** Why a format's scan stopped. */
-export const Scan = { NeedMore: 0, Full: 1 } as const;
-export type Scan = (typeof Scan)[keyof typeof Scan];
-
 export class RowWriter {
-  /** Packets seen over all captures. */
-  packets = 0;
+  /** In-port that a packet gets: `inPort`, and with `perInterface` its interface's number more. */
+  inPort = 0;
+  perInterface = false;
+  private packetsBefore = 0;
+  private earlyCount = 0;
   private batch: PacketBatch | null = null;
   private rows: CaptureRows | null = null;
-  private window: Uint8Array = new Uint8Array(0);
   private rowsLimit = BATCH_ROWS;
-  private dataAt = 0;
-  private octets = 0;
-  private runStart = -1;
-  private runEnd = 0;
-  private runRow = 0;
-  private runLink: LinkReader = ETHERNET;
+  private readonly state = new Uint32Array(STATE_WORDS);
   private scratch: PacketBatch | null = null;
-  /** The latest time so far over all captures: the engine's clock. */
-  private clockLow = 0;
-  private clockHigh = 0;
 
   begin(batch: PacketBatch, rows: CaptureRows, rowsLimit: number): void {
+    this.packetsBefore = this.packets;
+    this.earlyCount = 0;
     this.batch = batch;
     this.rows = rows;
     this.rowsLimit = rowsLimit;
-    this.dataAt = 0;
-    this.octets = 0;
-    this.runStart = -1;
+    this.state[S.count] = 0;
+    this.state[S.octets] = 0;
+    this.state[S.inPort] = this.inPort;
+    this.state[S.inPortStep] = this.perInterface ? 1 : 0;
     batch.count = 0;
     rows.early.length = 0;
-    rows.firstPacket = this.packets + 1;
+    rows.firstPacket = this.packetsBefore + 1;
   }
 
-  /** The octets that positions of `row` refer to; call flush() before they move. */
-  setWindow(window: Uint8Array): void {
-    this.window = window;
+  /** Packets seen over all captures. */
+  get packets(): number {
+    return this.packetsBefore + this.taken;
   }
-
+  /** Packets in the batch: rows and early drops. */
+  get taken(): number {
+    return this.state[S.count]! + this.earlyCount;
+  }
+  /** Where the last row's frame ends in the batch's data; 0 without a row. */
+  get dataEnd(): number {
+    const last = this.state[S.count]! - 1;
+    return last < 0 ? 0 : this.batch!.offset[last]! + this.batch!.length[last]!;
+  }
   /** The clock's words, for packets without a time of their own. */
   get latestLow(): number {
-    return this.clockLow;
+    return this.state[S.clockLow]!;
   }
   get latestHigh(): number {
-    return this.clockHigh;
+    return this.state[S.clockHigh]!;
+  }
+
+  /** Takes ordinary packets from the window's start on, which moves behind them. */
+  scan(window: Window, format: number, little: boolean, interfaces: Uint32Array): Scan {
+    const { state } = this;
+    const rows = this.rows!;
+    state[S.format] = format;
+    state[S.little] = little ? 1 : 0;
+    state[S.position] = window.start;
+    state[S.end] = window.end;
+    state[S.rowsLimit] = this.rowsLimit - this.earlyCount;
+    const stopped = kernels.scanRecords(this.batch!, state, interfaces, rows.ownTime, rows.interfaceId);
+    window.start = state[S.position]!;
+    this.batch!.count = state[S.count]!;
+    return stopped;
   }
 
   /**
-   * Takes one packet of `captured` octets at `position` of the window; false when the batch is full and the packet must come
-   * again with the next. At least one octet range of MADE_HEADER_SIZE before `position` belongs to no frame (a record's
-   * header), so that a link header may be written there.
+   * Takes one packet of `captured` octets at `position` of the window, at `time`; false when the batch is full and the packet
+   * must come again with the next. The MADE_HEADER_SIZE octets before `position` belong to no frame (a record's header), so
+   * that a link header may be written there.
    */
-  row(
-    position: number,
-    captured: number,
-    original: number,
-    timeLow: number,
-    timeHigh: number,
-    interfaceId: number,
-    link: LinkReader,
-  ): boolean {
+  row(position: number, captured: number, original: number, interfaceId: number, link: LinkReader): boolean {
     const batch = this.batch!;
     const rows = this.rows!;
-    const row = batch.count;
-    const onWire = original > captured ? original : captured;
-    const wireLength = link === ETHERNET ? onWire : Math.max(0, onWire - link.headerSize + MADE_HEADER_SIZE);
-    if (row + rows.early.length >= this.rowsLimit) return false;
-    const tooLong = wireLength > FRAME_MAX_SIZE || captured > FRAME_MAX_SIZE + link.headerSize;
-    if (!tooLong) {
-      if (this.octets + captured + MADE_HEADER_SIZE > BATCH_OCTETS_LIMIT) return false;
-      if (this.runStart >= 0 && link !== this.runLink) this.flush();
-      const from = this.runStart >= 0 ? this.runStart : Math.max(0, position - MADE_HEADER_SIZE);
-      const at = this.runStart >= 0 ? this.dataAt : this.dataAt + MADE_HEADER_SIZE;
-      if (at + (position + captured - from) > BATCH_DATA_SIZE) return false;
-      if (this.runStart < 0) {
-        this.runStart = from;
-        this.dataAt = at;
-        this.runRow = row;
-        this.runLink = link;
-      }
-    }
-    if (timeHigh > this.clockHigh || (timeHigh === this.clockHigh && timeLow > this.clockLow)) {
-      this.clockHigh = timeHigh;
-      this.clockLow = timeLow;
-    }
-    this.packets++;
-    if (tooLong) {
+    const { state } = this;
+    if (this.taken >= this.rowsLimit) return false;
+    if (isTooLong(link, captured, original)) {
+      moveClock(state);
+      this.earlyCount++;
       rows.early.push({
-        beforeRow: row,
+        beforeRow: state[S.count]!,
         reason: DropReason.FrameTooLong,
-        timeLow,
-        timeHigh,
+        timeLow: time.low,
+        timeHigh: time.high,
         interfaceId,
-        frameOctets: onWire,
-        flow: this.flowOfLong(position, captured, wireLength, link),
+        frameOctets: Math.max(original, captured),
+        flow: this.flowOfLong(position, captured, wireLengthOf(link, captured, original), link),
       });
       return true;
     }
-    this.runEnd = position + captured;
-    this.octets += captured;
-    batch.offset[row] = this.dataAt + (position - this.runStart);
-    batch.length[row] = captured;
-    batch.wireLength[row] = wireLength;
-    batch.frameOctets[row] = onWire;
-    batch.timeNs[row * 2] = this.clockLow;
-    batch.timeNs[row * 2 + 1] = this.clockHigh;
-    batch.inPort[row] = 0;
-    rows.ownTime[row * 2] = timeLow;
-    rows.ownTime[row * 2 + 1] = timeHigh;
-    rows.interfaceId[row] = interfaceId;
-    batch.count = row + 1;
+    if (state[S.octets]! + captured + MADE_HEADER_SIZE > BATCH_OCTETS_LIMIT) return false;
+    putRow(batch, state, rows.ownTime, rows.interfaceId, link, interfaceId, position, captured, original);
+    batch.count = state[S.count]!;
     return true;
   }
 
@@ -182,36 +157,16 @@ export class RowWriter {
     const scratch = this.scratch;
     const size = Math.min(captured, LONG_HEADERS_SIZE);
     if (size < link.headerSize) return null;
-    scratch.data.set(this.window.subarray(position, position + size), MADE_HEADER_SIZE);
+    scratch.data.set(this.batch!.data.subarray(position, position + size), MADE_HEADER_SIZE);
     link.writeEthernet(scratch.data, MADE_HEADER_SIZE, size);
-    const replaced = link === ETHERNET ? 0 : MADE_HEADER_SIZE - link.headerSize;
+    const replaced = link.replaces ? MADE_HEADER_SIZE - link.headerSize : 0;
     scratch.offset[0] = MADE_HEADER_SIZE - replaced;
     scratch.length[0] = size + replaced;
     scratch.wireLength[0] = wireLength;
     parseRows(scratch, 0, 1);
     return flowOfRow(scratch, 0);
   }
-
-  /** Copies the run's octets into the batch and puts Ethernet headers where the link has others. */
-  flush(): void {
-    if (this.runStart < 0) return;
-    const batch = this.batch!;
-    batch.data.set(this.window.subarray(this.runStart, this.runEnd), this.dataAt);
-    this.dataAt += this.runEnd - this.runStart;
-    this.runStart = -1;
-    if (this.runLink === ETHERNET) return;
-    for (let row = this.runRow; row < batch.count; row++) {
-      const header = this.runLink.headerSize;
-      const offset = batch.offset[row]!;
-      const length = batch.length[row]!;
-      if (length < header) {
-        // Not even a link header: Parse says frame-truncated.
-        batch.length[row] = 0;
-        continue;
-      }
-      this.runLink.writeEthernet(batch.data, offset, length);
-      batch.offset[row] = offset + header - MADE_HEADER_SIZE;
-      batch.length[row] = length - header + MADE_HEADER_SIZE;
-    }
-  }
 }
+
+/** One interface's words for `scan`: INTERFACE_WORDS. */
+export const interfaceWords = (link: LinkReader, nsPerUnit: number): number[] => [link.kind, nsPerUnit];

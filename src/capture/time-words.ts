@@ -9,6 +9,12 @@ const MAX_HIGH = 0x7fffffff,
 /** The result of the last call: `time.low`, `time.high`. One thread, no allocation. */
 export const time = { low: 0, high: 0 };
 
+/** A time as it stands. */
+export function setTime(low: number, high: number): void {
+  time.low = low;
+  time.high = high;
+}
+
 function settle(high: number, low: number): void {
   if (high > MAX_HIGH) {
     time.high = MAX_HIGH;

@@ -1,16 +1,22 @@
 /**
  * A sliding window over a capture's octets: a file, standard input, or either compressed with gzip (RFC 1952, by its magic).
- * Memory is bounded: one buffer, larger than any record.
+ * It lies in the data of the batch that is being filled, so that its records become rows where they are; what was begun
+ * there moves on with the window to the next batch.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, read, readSync, type Stats } from 'node:fs';
 import { Readable } from 'node:stream';
+import { promisify } from 'node:util';
 import { createGunzip } from 'node:zlib';
 import { SeineError } from '../errors.js';
-import type { RowWriter, Scan } from './rows.js';
+import { MADE_HEADER_SIZE } from './link.js';
+import type { RowWriter } from './rows.js';
+import type { Scan } from './scan.js';
 
-/** A record (256 KiB and its header) always fits. */
-const WINDOW_SIZE = 1024 * 1024;
-const READ_AHEAD_SIZE = 512 * 1024;
+/** Octets of one read: they and the columns stay in a second-level cache of 1 MiB until they are judged (bench "seine replay"). */
+const READ_SIZE = 512 * 1024;
+/** Octets kept free before what follows a row's frame, for a link header that is made there. */
+const ROOM_SIZE = 16;
+if (ROOM_SIZE < MADE_HEADER_SIZE) throw new Error('a link header has no room');
 
 /** What pcap.ts and pcapng.ts do: turn the window's records into rows until it runs out or the batch is full. */
 export interface FormatReader {
@@ -18,18 +24,27 @@ export interface FormatReader {
   scan(window: Window, writer: RowWriter): Scan;
 }
 
+/** More: what is wanted is there. Ended: the capture ends before that. Full: the batch's data has no room for it. */
+export type Refill = 'more' | 'ended' | 'full';
+
+const readLater = promisify(read);
+
 export class Window {
-  readonly octets = new Uint8Array(WINDOW_SIZE);
-  readonly view = new DataView(this.octets.buffer);
-  start = 0;
-  end = 0;
+  /** The data of the batch in hand. */
+  octets: Uint8Array;
+  view: DataView;
+  start = ROOM_SIZE;
+  end = ROOM_SIZE;
   /** Octets that must stand in the window before it is worth scanning again. */
   private wanted = 1;
   /** Octets to be passed over that are not in the window yet. */
   private passOver = 0;
-  private droppedBefore = 0;
+  /** Octet of the (uncompressed) capture at which the window starts, less `start`. */
+  private before = -ROOM_SIZE;
   private ended = false;
-  private file: FileHandle | null = null;
+  /** What is read: a file (null: standard input, or decompressed octets), which blocks only where it is a regular one. */
+  private fd: number | null = null;
+  private regular = false;
   private chunks: AsyncIterator<Uint8Array> | null = null;
   private chunk: Uint8Array = new Uint8Array(0);
   /** The compressed stream ended before its end mark. */
@@ -37,96 +52,120 @@ export class Window {
   /** Octets of the source file that were read, for progress (compressed ones where it is). */
   rawRead = 0;
 
-  private readonly ahead = [new Uint8Array(READ_AHEAD_SIZE), new Uint8Array(READ_AHEAD_SIZE)];
-  private aheadNow = 0;
-  private aheadRead: ReturnType<FileHandle['read']> | null = null;
-  private current: Uint8Array = this.ahead[0]!;
-  private aheadAt = 0;
-  private aheadEnd = 0;
+  private constructor(
+    private readonly path: string,
+    octets: Uint8Array,
+  ) {
+    this.octets = octets;
+    this.view = viewOf(octets);
+  }
 
-  private constructor(private readonly path: string) {}
-
-  static async open(path: string): Promise<Window> {
-    const window = new Window(path);
+  /** `octets`: the batch's data, of which those before `from` are rows'. */
+  static async open(path: string, octets: Uint8Array, from: number): Promise<Window> {
+    const window = new Window(path, octets);
+    window.moveTo(from + ROOM_SIZE);
     if (path === '-') {
       window.chunks = (process.stdin as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
     } else {
       try {
-        window.file = await open(path, 'r');
-        if ((await window.file.stat()).isDirectory()) throw new Error('is a folder; name capture files');
+        window.fd = openSync(path, constants.O_RDONLY);
+        const stat: Stats = fstatSync(window.fd);
+        if (stat.isDirectory()) throw new Error('is a folder; name capture files');
+        window.regular = stat.isFile();
       } catch (error) {
         await window.close();
         throw new SeineError('SEINE_ERR_CAPTURE_INVALID', `${path}: can't be read: ${(error as Error).message}`);
       }
     }
     window.wanted = 2;
-    await window.refill();
-    if (window.octets[0] === 0x1f && window.octets[1] === 0x8b && window.end >= 2) window.decompress();
+    await window.refill(from);
+    const { start } = window;
+    if (window.octets[start] === 0x1f && window.octets[start + 1] === 0x8b && window.end - start >= 2)
+      window.decompress();
     return window;
   }
 
   /** Octet of the (uncompressed) capture at which the window starts. */
   get fileOffset(): number {
-    return this.droppedBefore + this.start;
+    return this.before + this.start;
   }
   /** Octets of a record that was begun stand there, or were asked for: the capture was cut off. */
   get leftOver(): boolean {
     return this.cut || this.end > this.start || this.passOver > 0;
   }
 
+  /** Moves on to another batch's data; what stands in the window is copied there. */
+  attach(octets: Uint8Array): void {
+    if (octets === this.octets) return;
+    octets.set(this.octets.subarray(this.start, this.end), ROOM_SIZE);
+    this.octets = octets;
+    this.view = viewOf(octets);
+    this.shift(ROOM_SIZE);
+  }
+
   take(count: number): void {
     this.start += count;
+    this.wanted = 1;
   }
-  /** Everything before `at` is done with; the record there needs `wanted` octets. */
-  moveTo(at: number, wanted: number): void {
-    this.start = at;
-    this.wanted = Math.max(1, wanted);
+  /** The record at the window's start needs `count` octets. */
+  want(count: number): void {
+    this.wanted = Math.max(1, count);
   }
-  /** Passes over `count` octets from `at` on, whether they are there yet or not. */
-  skip(at: number, count: number): void {
-    const there = Math.min(count, this.end - at);
-    this.start = at + there;
+  /** Passes over `count` octets, whether they are there yet or not. */
+  skip(count: number): void {
+    const there = Math.min(count, this.end - this.start);
+    this.start += there;
     this.passOver = count - there;
     this.wanted = 1;
   }
 
-  /** Reads on until what is wanted is there; false when the capture ends before that. */
-  async refill(): Promise<boolean> {
-    this.octets.copyWithin(0, this.start, this.end);
-    this.droppedBefore += this.start;
-    this.end -= this.start;
-    this.start = 0;
-    while (this.passOver > 0 || this.end < this.wanted) {
-      const read = await this.read();
-      if (read === 0) return false;
-      this.end += read;
+  /** Reads on until what is wanted is there. The octets before `kept` are rows'. */
+  async refill(kept: number): Promise<Refill> {
+    const first = kept + ROOM_SIZE;
+    // Without rows all of the data is the window's; behind rows only an empty window moves, since a copy costs time.
+    if (kept === 0 || this.start === this.end) this.moveTo(first);
+    while (this.passOver > 0 || this.end - this.start < this.wanted) {
+      if (this.octets.length - this.end < Math.max(this.wanted, 1)) return 'full';
+      const count = await this.read(Math.min(Math.max(READ_SIZE, this.wanted), this.octets.length - this.end));
+      if (count === 0) return 'ended';
+      this.end += count;
       if (this.passOver > 0) {
-        const passed = Math.min(this.passOver, this.end);
-        this.passOver -= passed;
-        this.droppedBefore += passed;
-        this.octets.copyWithin(0, passed, this.end);
-        this.end -= passed;
+        this.skip(this.passOver);
+        if (this.start === this.end) this.moveTo(first);
       }
     }
-    return true;
+    return 'more';
   }
 
   async close(): Promise<void> {
-    const file = this.file;
-    this.file = null;
+    const { fd } = this;
+    this.fd = null;
     this.ended = true;
     await this.chunks?.return?.();
     this.chunks = null;
-    await this.aheadRead?.catch(() => {});
-    await file?.close();
+    if (fd !== null) closeSync(fd);
   }
 
-  private async read(): Promise<number> {
+  /** Puts the window's octets at `at`, where it is not already before. */
+  private moveTo(at: number): void {
+    if (this.start <= at) {
+      if (this.start !== this.end) return;
+    } else this.octets.copyWithin(at, this.start, this.end);
+    this.shift(at);
+  }
+  private shift(at: number): void {
+    this.before += this.start - at;
+    this.end += at - this.start;
+    this.start = at;
+  }
+
+  /** Reads at most `most` octets to the window's end; 0 when there are no more. */
+  private async read(most: number): Promise<number> {
     if (this.ended) return 0;
     try {
-      const read = this.chunks === null ? await this.readFile() : await this.readChunk(this.chunks);
-      if (read === 0) this.ended = true;
-      return read;
+      const count = this.chunks === null ? await this.readFile(most) : await this.readChunk(this.chunks, most);
+      if (count === 0) this.ended = true;
+      return count;
     } catch (error) {
       if (error instanceof SeineError) throw error;
       this.ended = true;
@@ -136,46 +175,29 @@ export class Window {
         return 0;
       }
       const what = code?.startsWith('Z_') ? `its gzip data is damaged (${message})` : `can't be read: ${message}`;
-      throw new SeineError(
-        'SEINE_ERR_CAPTURE_INVALID',
-        `${this.path}: octet ${this.droppedBefore + this.end}: ${what}`,
-      );
+      throw new SeineError('SEINE_ERR_CAPTURE_INVALID', `${this.path}: octet ${this.before + this.end}: ${what}`);
     }
   }
 
-  /**
-   * What the file holds next. The read after it is begun at once, into a buffer of its own, so that reading overlaps with
-   * judging what was read (bench row "seine replay").
-   */
-  private async readFile(): Promise<number> {
-    const file = this.file!;
-    if (this.aheadAt === this.aheadEnd) {
-      this.aheadRead ??= file.read(this.ahead[this.aheadNow]!, 0, READ_AHEAD_SIZE);
-      const { bytesRead } = await this.aheadRead;
-      this.aheadAt = 0;
-      this.aheadEnd = bytesRead;
-      this.aheadRead = null;
-      if (bytesRead === 0) return 0;
-      this.current = this.ahead[this.aheadNow]!;
-      this.aheadNow = 1 - this.aheadNow;
-      this.aheadRead = file.read(this.ahead[this.aheadNow]!, 0, READ_AHEAD_SIZE);
-      this.aheadRead.catch(() => {}); // told when it is awaited
-    }
-    const count = Math.min(this.aheadEnd - this.aheadAt, WINDOW_SIZE - this.end);
-    this.octets.set(this.current.subarray(this.aheadAt, this.aheadAt + count), this.end);
-    this.aheadAt += count;
+  /** A regular file is read by this very thread: handing over to another one costs more than the copy out of the page cache. */
+  private async readFile(most: number): Promise<number> {
+    const { octets, end } = this;
+    const fd = this.fd!;
+    const count = this.regular
+      ? readSync(fd, octets, end, most, null)
+      : (await readLater(fd, octets, end, most, null)).bytesRead;
     this.rawRead += count;
     return count;
   }
 
-  private async readChunk(chunks: AsyncIterator<Uint8Array>): Promise<number> {
+  private async readChunk(chunks: AsyncIterator<Uint8Array>, most: number): Promise<number> {
     while (this.chunk.length === 0) {
       const next = await chunks.next();
       if (next.done === true) return 0;
       this.chunk = next.value;
-      if (this.file === null) this.rawRead += next.value.length;
+      if (this.fd === null) this.rawRead += next.value.length;
     }
-    const count = Math.min(this.chunk.length, WINDOW_SIZE - this.end);
+    const count = Math.min(this.chunk.length, most);
     this.octets.set(this.chunk.subarray(0, count), this.end);
     this.chunk = this.chunk.subarray(count);
     return count;
@@ -183,18 +205,11 @@ export class Window {
 
   /** The octets read so far, and what follows them, are gzip's. */
   private decompress(): void {
-    const ahead = this.current.slice(this.aheadAt, this.aheadEnd);
-    const inFlight = this.aheadRead;
-    const into = this.ahead[this.aheadNow]!;
-    this.aheadRead = null;
-    this.aheadAt = this.aheadEnd;
-    const first = this.octets.slice(0, this.end);
+    const first = this.octets.slice(this.start, this.end);
     const before = this.chunks;
-    const file = this.file;
-    const pending = this.chunk;
+    const { fd, chunk: pending } = this;
     this.chunk = new Uint8Array(0);
-    this.start = 0;
-    this.end = 0;
+    this.end = this.start;
     const count = (octets: number) => {
       this.rawRead += octets;
     };
@@ -208,15 +223,8 @@ export class Window {
           yield next.value;
         }
       }
-      if (ahead.length > 0) yield ahead;
-      if (inFlight !== null) {
-        const { bytesRead } = await inFlight;
-        if (bytesRead === 0) return;
-        count(bytesRead);
-        yield into.slice(0, bytesRead);
-      }
       for (;;) {
-        const { bytesRead, buffer } = await file!.read(new Uint8Array(65_536), 0, 65_536);
+        const { bytesRead, buffer } = await readLater(fd!, new Uint8Array(65_536), 0, 65_536, null);
         if (bytesRead === 0) return;
         count(bytesRead);
         yield buffer.subarray(0, bytesRead);
@@ -228,3 +236,5 @@ export class Window {
     this.chunks = (source.pipe(gunzip) as AsyncIterable<Uint8Array>)[Symbol.asyncIterator]();
   }
 }
+
+const viewOf = (octets: Uint8Array): DataView => new DataView(octets.buffer, octets.byteOffset, octets.length);

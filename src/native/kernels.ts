@@ -11,6 +11,8 @@ import { Ct, DROP_REASONS, Verdict } from '../batch/drop-reason.js';
 import { COLUMN_OFFSET, COLUMNS_SIZE, Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
 import { readMsgpack, writeMsgpack } from '../batch/msgpack.js';
 import { parseRows } from '../batch/parse.js';
+import { LinkKind } from '../capture/link.js';
+import { Format, S, Scan, scanRecords } from '../capture/scan.js';
 import { readProtobuf, writeProtobuf } from '../batch/protobuf.js';
 import { C, COLD_WORDS, D, DIRECTION_WORDS, E, ENTRY_WORDS, Status, T, TCP_WORDS } from '../conntrack/entry.js';
 import { P, PLAN_WORDS } from '../conntrack/plan-table.js';
@@ -57,6 +59,14 @@ export interface Kernels {
     at: number,
   ): number;
   writeProtobuf(batch: PacketBatch, count: number, head: Uint32Array, out: Uint8Array, at: number): number;
+  /** Returns Scan.*: why it stopped (capture/scan.ts). */
+  scanRecords(
+    batch: PacketBatch,
+    state: Uint32Array,
+    interfaces: Uint32Array,
+    ownTime: Uint32Array,
+    interfaceId: Uint32Array,
+  ): Scan;
   internetChecksum(octets: Uint8Array, offset: number, length: number, initial?: number): number;
   updateChecksum16(checksum: number, before: number, after: number): number;
   tupleHash(
@@ -75,6 +85,7 @@ export interface Kernels {
 
 export const references: Kernels = {
   parseRows,
+  scanRecords,
   replayRows,
   composeRows,
   readMsgpack,
@@ -111,6 +122,10 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   direction: D,
   tcp: T,
   status: Status,
+  scan: Scan,
+  scanState: S,
+  captureFormat: Format,
+  linkKind: LinkKind,
   endpoint: ENDPOINT,
   endpointFlag: EndpointFlag,
   memo: MEMO,
@@ -190,6 +205,8 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
     },
     writeMsgpack: (batch, count, head, extra, out, at) => a.writeMsgpack!(batch.block, count, head, extra, out, at),
     writeProtobuf: (batch, count, head, out, at) => a.writeProtobuf!(batch.block, count, head, out, at),
+    scanRecords: (batch, state, interfaces, ownTime, interfaceId) =>
+      a.scanRecords!(batch.block, batch.data, state, interfaces, ownTime, interfaceId),
     internetChecksum: (octets, offset, length, initial = 0) => a.checksum!(octets, offset, length, initial),
     updateChecksum16: (checksum, before, after) => a.updateChecksum16!(checksum, before, after),
     tupleHash: (address, at, family, protocol, srcPort, dstPort) =>
