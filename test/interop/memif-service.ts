@@ -17,6 +17,8 @@ const SCENARIOS = fileURLToPath(new URL('../../../test/interop/memif_scenarios.p
 
 export const A = { port: 3, ip: '10.0.0.3', mac: '02:00:00:00:00:03' };
 export const B = { port: 4, ip: '10.0.0.4', mac: '02:00:00:00:00:04' };
+/** Only hostile clients have it. */
+export const C = { port: 5, ip: '10.0.0.5', mac: '02:00:00:00:00:05' };
 const pod = ({ port, ip, mac }: typeof A): string => `apiVersion: v1
 kind: Pod
 metadata: {name: p${port}, namespace: default, annotations: {seine.dev/port: "${port}", seine.dev/mac: "${mac}"}}
@@ -26,7 +28,7 @@ status: {phase: Running, podIP: ${ip}, podIPs: [{ip: ${ip}}]}
 
 async function startEngine(workers: number): Promise<Engine> {
   const { config } = parseConfig({ node: 'n1', workers }, 'test');
-  const { objects } = applyObjects(emptyObjects(), readManifest(`${pod(A)}---\n${pod(B)}`, 'test').inputs);
+  const { objects } = applyObjects(emptyObjects(), readManifest([A, B, C].map(pod).join('---\n'), 'test').inputs);
   return Engine.start({
     config,
     objects,
