@@ -71,6 +71,7 @@ test('memif: a client that does not read loses its own frames, counted; wrong si
     frames: [...frames.map(hex), '00'.repeat(13), ''],
   })) as { kept: number };
   assert.equal(got.kept, 64);
+  await until('the last is judged', () => service.counter('memifLostRingFull') >= 136);
   assert.equal(service.counter('memifSent'), 64);
   assert.equal(service.counter('memifLostRingFull'), 136);
   assert.equal(service.counter('memifLostSize'), 2);
@@ -142,18 +143,23 @@ function readPcap(path: string): string[] {
 }
 
 /** testpmd reads a capture into its port 3 and writes what comes back by its port 4. Returns those frames. */
-async function throughTestpmd(t: TestContext, service: MemifService, frames: readonly Uint8Array[], zeroCopy: boolean) {
+async function throughTestpmd(
+  t: TestContext,
+  service: MemifService,
+  frames: readonly Uint8Array[],
+  zeroCopy: number | null,
+) {
   const from = join(service.folder, 'in.pcap');
   const to = join(service.folder, 'out.pcap');
   writePcap(from, frames);
   const memif = (n: number, port: number) =>
-    `--vdev=net_memif${n},role=client,id=${port},socket=${service.socket},socket-abstract=no,zero-copy=${zeroCopy ? 'yes' : 'no'}`;
+    `--vdev=net_memif${n},role=client,id=${port},socket=${service.socket},socket-abstract=no,zero-copy=${zeroCopy === port ? 'yes' : 'no'}`;
   const child = spawn(
     'dpdk-testpmd',
     [
       '--no-huge',
       ...['-m', '128', '--no-pci', '--no-telemetry', '--file-prefix', `seine-${process.pid}`, '--lcores', '(0-1)@0'],
-      ...(zeroCopy ? ['--single-file-segments'] : []),
+      ...(zeroCopy === null ? [] : ['--single-file-segments']),
       `--vdev=net_pcap0,rx_pcap=${from},tx_pcap=/dev/null`,
       memif(0, A.port),
       memif(1, B.port),
@@ -186,8 +192,13 @@ async function throughTestpmd(t: TestContext, service: MemifService, frames: rea
   return readPcap(to);
 }
 
-for (const zeroCopy of [false, true]) {
-  test(`memif: DPDK's testpmd as a client, ${zeroCopy ? 'zero-copy' : 'copying'}: every frame comes back as it should`, async (t) => {
+// One of its two interfaces at a time: DPDK closes the descriptors of its memory when one zero-copy interface is connected.
+for (const [mode, zeroCopy] of [
+  ['copying', null],
+  ['sending without copies', A.port],
+  ['receiving without copies', B.port],
+] as const) {
+  test(`memif: DPDK's testpmd as a client, ${mode}: every frame comes back as it should`, async (t) => {
     if (!havePeers(t, ['dpdk-testpmd'], 'dpdk-dev')) return;
     const service = await startMemif(t);
     // Fewer than testpmd's ring holds (1,024): what a full ring makes it drop never reaches us.
