@@ -13,7 +13,7 @@ import { interleaved, type Row, type RowGroup, rounded } from './harness.js';
 const NAMESPACES = 100;
 
 /** A cluster of `pods` pods in 100 namespaces with 20 apps each, and policies that let apps talk within and across them. */
-function cluster(policies: number, pods: number): ClusterObjects {
+export function cluster(policies: number, pods: number): ClusterObjects {
   const objects = emptyObjects();
   const namespaces = new Map(objects.namespaces);
   const podMap = new Map<string, Pod>();

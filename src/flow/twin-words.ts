@@ -28,6 +28,13 @@ export class TwinWords {
     this.spare = null;
   }
 
+  /** More room; what is there stays. */
+  grow(length: number): void {
+    const larger = sharedWords(length);
+    larger.set(this.words);
+    this.replace(larger);
+  }
+
   /** Call before the first `set` of a change, when all readers hold what was published last. */
   begin(): void {
     const { front, journal } = this;

@@ -8,9 +8,15 @@ const avalanche = (word: number): number => {
   return (h ^ (h >>> 16)) >>> 0;
 };
 
-export class Digest {
-  private a = 0x243f6a88;
-  private b = 0x85a308d3;
+interface Lanes {
+  readonly a: number;
+  readonly b: number;
+}
+
+/** Of a sequence. */
+export class Digest implements Lanes {
+  a = 0x243f6a88;
+  b = 0x85a308d3;
 
   word(value: number): this {
     this.a = avalanche(this.a ^ value);
@@ -28,16 +34,36 @@ export class Digest {
     this.b = b;
     return this.word(text.length); // so that "ab", "c" is not "a", "bc"
   }
-  join(other: Digest): this {
+  join(other: Lanes): this {
     return this.word(other.a).word(other.b);
-  }
-  /** Sets: the order in which members are added does not matter. */
-  add(member: Digest): this {
-    this.a = (this.a + member.a) >>> 0;
-    this.b = (this.b + member.b) >>> 0;
-    return this;
   }
   value(): number {
     return (this.b & 0x1fffff) * 2 ** 32 + this.a;
   }
 }
+
+/** Of a set: members come and go in any order. An empty one is zero, so that sums of sums do not tell how they were parted. */
+export class Sum implements Lanes {
+  a = 0;
+  b = 0;
+
+  add(member: Lanes): this {
+    this.a = (this.a + member.a) >>> 0;
+    this.b = (this.b + member.b) >>> 0;
+    return this;
+  }
+  subtract(member: Lanes): this {
+    this.a = (this.a - member.a) >>> 0;
+    this.b = (this.b - member.b) >>> 0;
+    return this;
+  }
+  /** Each member in another role, told by an odd factor: roles of sums are sums of roles. */
+  times(factor: number): Sum {
+    const result = new Sum();
+    result.a = Math.imul(this.a, factor) >>> 0;
+    result.b = Math.imul(this.b, factor) >>> 0;
+    return result;
+  }
+}
+/** An odd factor for `Sum.times`. */
+export const factorOf = (text: string): number => (new Digest().text(text).a | 1) >>> 0;

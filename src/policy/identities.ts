@@ -1,129 +1,157 @@
 /**
- * Identities: pods that no policy can tell apart, because namespace, named ports in use and the labels that some selector asks
- * for are the same. Labels that none asks for (a StatefulSet's pod name, a template's hash) make no identity of their own.
+ * Pods as peers. Pods with the same namespace, labels and named ports share a *label set*; label sets that differ in nothing that
+ * was asked for (asked.ts) share an *identity*. An identity never changes: when something else is asked, or a namespace's labels
+ * change, label sets move to new ones. So what workers remember of an identity stays true.
  */
-import type { Labels, LabelSelector, NamedPort, NetworkPolicy, NetworkPolicyPort, Pod } from '../objects/model.js';
-import { Digest } from './digest.js';
-import { matches } from './selectors.js';
+import type { Labels, NamedPort } from '../objects/model.js';
+import { TwinWords } from '../flow/twin-words.js';
+import type { Arena } from './arena.js';
+import { Sum } from './digest.js';
+import type { InternedRecord, InternedRecords } from './interned.js';
+import { LabelIndex } from './label-index.js';
+import { INDEX_BITS } from './tables.js';
 
 export interface Identity {
-  /** From 1; 0 stands for no pod. */
-  id: number;
-  namespace: string;
-  /** Of one of its pods: all agree on the labels in use. */
-  labels: Labels;
-  /** Index in Identities.namedPorts. */
-  namedPorts: number;
+  readonly id: number;
+  readonly index: number;
+  readonly key: string;
+  readonly namespace: string;
+  /** As far as they were asked for when it was made. */
+  readonly labels: Labels;
+  readonly namedPorts: readonly NamedPort[];
+  readonly ports: InternedRecord;
   /** Of its pods' addresses: whom a selector finds is told by the addresses alone, however finely labels part them. */
-  addresses: Digest;
+  readonly addresses: Sum;
+  /** Label sets that are it. */
+  holders: number;
+  /** Groups that hold it, but for the dense ones; by index, ascending. */
+  readonly groups: number[];
+  record: number;
+  recordLength: number;
 }
 
-/** The label keys and port names that some policy asks for. */
-export function usedBy(policies: Iterable<NetworkPolicy>): { labelKeys: string[]; portNames: Set<string> } {
-  const keys = new Set<string>();
-  const portNames = new Set<string>();
-  const note = ({ matchLabels = {}, matchExpressions = [] }: LabelSelector) => {
-    for (const key in matchLabels) keys.add(key);
-    for (const { key } of matchExpressions) keys.add(key);
-  };
-  const notePort = ({ port }: NetworkPolicyPort) => {
-    if (typeof port === 'string') portNames.add(port);
-  };
-  for (const { podSelector, ingress, egress } of policies) {
-    note(podSelector);
-    for (const { peers, ports } of [...(ingress ?? []), ...(egress ?? [])]) {
-      for (const peer of peers) if (peer.podSelector !== undefined) note(peer.podSelector);
-      ports.forEach(notePort);
-    }
+/** Indices given and taken back, with how often: an id is never given twice (tables.ts). */
+export class Ids {
+  private readonly rounds: number[] = [0];
+  private free: number[] = [];
+  private limbo: number[] = [];
+
+  take(): { index: number; id: number } {
+    const index = this.free.pop() ?? this.rounds.push(0) - 1;
+    return { index, id: this.rounds[index]! * 2 ** INDEX_BITS + index };
   }
-  return { labelKeys: [...keys].sort(), portNames };
+  give(index: number): void {
+    this.rounds[index]!++;
+    if (this.rounds[index]! < 2 ** (32 - INDEX_BITS)) this.limbo.push(index);
+  }
+  /** No reader knows of what was given back before. */
+  settle(): void {
+    if (this.limbo.length === 0) return;
+    this.free.push(...this.limbo.splice(0));
+  }
+}
+
+/** A table of records' places by index, that grows. */
+export class PlaceTable {
+  readonly twin = new TwinWords(64);
+
+  get capacity(): number {
+    return this.twin.words.length;
+  }
+  set(index: number, at: number): void {
+    if (index >= this.twin.words.length) this.twin.grow(Math.max(index + 1, this.twin.words.length * 2));
+    this.twin.set(index, at);
+  }
 }
 
 export class Identities {
-  /** By id; entry 0 is no pod. */
-  readonly list: Identity[] = [{ id: 0, namespace: '', labels: {}, namedPorts: 0, addresses: new Digest() }];
-  /** Distinct lists of named ports; entry 0 is the empty one. */
-  readonly namedPorts: NamedPort[][] = [[]];
+  readonly places = new PlaceTable();
+  readonly byIndex: (Identity | undefined)[] = [];
+  readonly index = new LabelIndex<Identity>();
   private readonly byKey = new Map<string, Identity>();
-  private readonly portsByKey = new Map<string, number>([['[]', 0]]);
+  private readonly ids = new Ids();
+  private readonly dirty = new Set<Identity>();
 
   constructor(
-    readonly labelKeys: readonly string[],
-    private readonly portNames: ReadonlySet<string>,
+    private readonly arena: Arena,
+    private readonly ports: InternedRecords<readonly NamedPort[]>,
+    /** Told of each that comes, before it has addresses, and of each that goes, when it has none. */
+    private readonly events: { came(identity: Identity): void; went(identity: Identity): void },
   ) {}
 
-  of(pod: Pod): Identity {
-    const namedPorts = pod.namedPorts.filter(({ name }) => this.portNames.has(name));
+  get size(): number {
+    return this.byKey.size;
+  }
+  begin(): void {
+    this.places.twin.begin();
+    this.ids.settle();
+  }
+  publish(): Uint32Array {
+    for (const identity of this.dirty) {
+      if (identity.record !== 0) this.arena.release(identity.record, identity.recordLength);
+      identity.record = 0;
+      if (identity.holders > 0) {
+        const { groups, ports } = identity;
+        identity.record = this.arena.put([ports.at, groups.length, ...groups]);
+        identity.recordLength = groups.length + 2;
+      }
+      this.places.set(identity.index, identity.record);
+    }
+    this.dirty.clear();
+    return this.places.twin.publish();
+  }
+
+  hold(namespace: string, labels: Labels, namedPorts: readonly NamedPort[]): Identity {
     const portsKey = JSON.stringify(namedPorts.map(({ name, protocol, port }) => [name, protocol, port]));
-    const key = JSON.stringify([
-      pod.namespace,
-      portsKey,
-      ...this.labelKeys.map((label) => (Object.hasOwn(pod.labels, label) ? pod.labels[label] : null)),
-    ]);
+    const key = JSON.stringify([namespace, labels, portsKey]);
     let identity = this.byKey.get(key);
     if (identity === undefined) {
-      let ports = this.portsByKey.get(portsKey);
-      if (ports === undefined) {
-        ports = this.namedPorts.push(namedPorts) - 1;
-        this.portsByKey.set(portsKey, ports);
-      }
+      const { id, index } = this.ids.take();
       identity = {
-        id: this.list.length,
-        namespace: pod.namespace,
-        labels: pod.labels,
-        namedPorts: ports,
-        addresses: new Digest(),
+        id,
+        index,
+        key,
+        namespace,
+        labels,
+        namedPorts,
+        ports: this.ports.hold(portsKey, namedPorts, namedPorts.length === 0),
+        addresses: new Sum(),
+        holders: 0,
+        groups: [],
+        record: 0,
+        recordLength: 0,
       };
       this.byKey.set(key, identity);
-      this.list.push(identity);
+      this.byIndex[index] = identity;
+      this.places.set(index, 0); // room for its bit and its record
+      this.index.add(identity);
+      this.dirty.add(identity);
+      this.events.came(identity);
     }
+    identity.holders++;
     return identity;
   }
-}
-
-/** Selects identities by label without looking at each: the shortest list that a positive requirement names is gone through. */
-export class LabelIndex {
-  private readonly lists = new Map<string, Identity[]>();
-
-  constructor(identities: Iterable<Identity>, labelKeys: readonly string[]) {
-    for (const identity of identities) {
-      for (const namespace of ['', identity.namespace]) {
-        this.push(namespace, identity);
-        for (const key of labelKeys) {
-          if (!Object.hasOwn(identity.labels, key)) continue;
-          this.push(`${namespace}\0${key}`, identity);
-          this.push(`${namespace}\0${key}\0${identity.labels[key]}`, identity);
-        }
-      }
-    }
-  }
-  private push(key: string, identity: Identity): void {
-    const list = this.lists.get(key);
-    if (list === undefined) this.lists.set(key, [identity]);
-    else list.push(identity);
+  release(identity: Identity): void {
+    if (--identity.holders > 0) return;
+    this.events.went(identity);
+    this.byKey.delete(identity.key);
+    this.byIndex[identity.index] = undefined;
+    this.index.delete(identity);
+    this.ports.release(identity.ports);
+    this.ids.give(identity.index);
+    this.dirty.add(identity);
   }
 
-  /** Identities of one namespace or ('') of all, each once. */
-  select(namespace: string, selector: LabelSelector): Identity[] {
-    return this.candidates(namespace, selector).filter(({ labels }) => matches(selector, labels));
+  joined(identity: Identity, group: number): void {
+    const { groups } = identity;
+    let at = groups.length;
+    while (at > 0 && groups[at - 1]! > group) at--;
+    groups.splice(at, 0, group);
+    this.dirty.add(identity);
   }
-
-  /** Those that may match: a superset that costs little. */
-  candidates(namespace: string, { matchLabels = {}, matchExpressions = [] }: LabelSelector): readonly Identity[] {
-    let best = this.lists.get(namespace) ?? [];
-    const consider = (list: readonly Identity[] | undefined) => {
-      if ((list?.length ?? 0) < best.length) best = list === undefined ? [] : (list as Identity[]);
-    };
-    for (const key in matchLabels) consider(this.lists.get(`${namespace}\0${key}\0${matchLabels[key]}`));
-    for (const { key, operator, values = [] } of matchExpressions) {
-      if (operator === 'Exists') consider(this.lists.get(`${namespace}\0${key}`));
-      if (operator !== 'In') continue;
-      const lists = [...new Set(values)].map((value) => this.lists.get(`${namespace}\0${key}\0${value}`) ?? []);
-      if (lists.length === 1) consider(lists[0]);
-      else if (lists.reduce((sum, { length }) => sum + length, 0) < best.length) {
-        consider(lists.flat());
-      }
-    }
-    return best;
+  left(identity: Identity, group: number): void {
+    const at = identity.groups.indexOf(group);
+    if (at >= 0) identity.groups.splice(at, 1);
+    this.dirty.add(identity);
   }
 }

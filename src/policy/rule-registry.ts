@@ -6,47 +6,53 @@ import type { RuleInfo } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
 import { RULES_MAX } from '../metrics/shared-counters.js';
 
-const keyOf = (rule: Omit<RuleInfo, 'id'>): string =>
-  JSON.stringify([rule.kind, rule.namespace, rule.policy, rule.direction, rule.rule]);
+export type Rule = Omit<RuleInfo, 'id'>;
+
+const keyOf = ({ kind, namespace, policy, direction, rule }: Rule): string =>
+  `${kind}\0${namespace ?? ''}\0${policy}\0${direction}\0${typeof rule === 'string' ? `"${rule}` : rule}`;
 
 export class RuleRegistry {
   private next = 1;
-  private byKey = new Map<string, RuleInfo>();
+  private readonly byKey = new Map<string, RuleInfo>();
   private readonly byId = new Map<number, RuleInfo>();
-  /** Of the compilation under way; one that fails leaves no trace. */
-  private coming = new Map<string, RuleInfo>();
-  private comingNext = 1;
+  private sorted: RuleInfo[] | null = null;
 
   constructor(private readonly limit = RULES_MAX) {}
 
-  /** Begins a compilation: rules not named until `end` no longer exist afterwards. */
-  begin(): void {
-    this.coming = new Map();
-    this.comingNext = this.next;
-  }
-  id(rule: Omit<RuleInfo, 'id'>): number {
-    const key = keyOf(rule);
-    const known = this.coming.get(key) ?? this.byKey.get(key);
-    if (known !== undefined && known.action === rule.action) {
-      this.coming.set(key, known);
-      return known.id;
+  /**
+   * Rules that come in place of others ('all': of whatever there is): their ids, in order. One that is on both sides keeps its
+   * id; those on the old side alone exist no longer. Throws SEINE_ERR_POLICY_INVALID, and changes nothing, past the limit.
+   */
+  exchange(gone: Iterable<Rule> | 'all', wanted: readonly Rule[]): number[] {
+    let next = this.next;
+    const ids: number[] = [];
+    const keys = wanted.map(keyOf);
+    const coming = new Map<string, RuleInfo>();
+    wanted.forEach((rule, index) => {
+      const key = keys[index]!;
+      let info = coming.get(key) ?? this.byKey.get(key);
+      if (info === undefined || info.action !== rule.action) {
+        if (next >= this.limit) {
+          throw new SeineError(
+            'SEINE_ERR_POLICY_INVALID',
+            `policies: more than ${this.limit - 1} rules since the service started, at ${rule.kind} ${rule.namespace}/${rule.policy}; ` +
+              'apply fewer rules, or restart the service, since ids are not given twice',
+          );
+        }
+        info = { id: next++, ...rule };
+      }
+      coming.set(key, info);
+      ids.push(info.id);
+    });
+    this.next = next;
+    if (gone === 'all') this.byKey.clear();
+    else for (const rule of gone) this.byKey.delete(keyOf(rule));
+    for (const [key, info] of coming) {
+      this.byKey.set(key, info);
+      this.byId.set(info.id, info);
     }
-    if (this.comingNext >= this.limit) {
-      throw new SeineError(
-        'SEINE_ERR_POLICY_INVALID',
-        `policies: more than ${this.limit - 1} rules since the service started, at ${rule.kind} ${rule.namespace}/${rule.policy}; ` +
-          'apply fewer rules, or restart the service, since ids are not given twice',
-      );
-    }
-    const info = { id: this.comingNext++, ...rule };
-    this.coming.set(key, info);
-    return info.id;
-  }
-  end(): void {
-    this.next = this.comingNext;
-    this.byKey = this.coming;
-    this.coming = new Map();
-    for (const info of this.byKey.values()) this.byId.set(info.id, info);
+    this.sorted = null;
+    return ids;
   }
   /** A rule by id, also one that no longer exists: records and verdicts may still name it. */
   get(id: number): RuleInfo | null {
@@ -54,6 +60,7 @@ export class RuleRegistry {
   }
   /** Those that exist, by id. */
   list(): RuleInfo[] {
-    return [...this.byKey.values()].sort((a, b) => a.id - b.id);
+    this.sorted ??= [...this.byKey.values()].sort((a, b) => a.id - b.id);
+    return this.sorted;
   }
 }

@@ -18,7 +18,7 @@ const DIRECTIONS = ['ingress', 'egress'] as const;
 function decisions(
   objects: ClusterObjects,
   registry: RuleRegistry,
-): { all: Map<number, string[]>; digests: Map<number, unknown> } {
+): { all: Map<number, string[]>; digests: ReadonlyMap<number, unknown> } {
   const endpoints = endpointsOf(objects);
   const compiled = compilePolicies({ objects, endpoints, registry });
   const classifier = new Classifier(structuredClone(compiled.tables)); // as a worker gets it

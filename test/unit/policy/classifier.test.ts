@@ -212,13 +212,25 @@ test('classifier: groups kept as bits and groups kept as members decide alike', 
               peers: [{ podSelector: { matchExpressions: [{ key: 'app', operator: 'NotIn', values: ['n9'] }] } }],
               ports: [{ protocol: 'TCP', port: 9 }],
             },
+            // Asks for each of them, so that no two are one identity.
+            {
+              peers: [
+                {
+                  podSelector: {
+                    matchExpressions: [{ key: 'app', operator: 'In', values: pods.map(({ name }) => name) }],
+                  },
+                },
+              ],
+              ports: [{ protocol: 'UDP' }],
+            },
           ],
         }),
       ],
     ),
   );
   const bits = [...c.compiled.tables.denseGroups].map((at) => at > 0);
-  assert.deepEqual(bits.slice(0, 2), [false, true]);
+  assert.deepEqual(bits.slice(0, 3), [false, true, true]);
+  assert.equal(c.compiled.counts.identities, 201);
   for (let i = 0; i < 200; i++) {
     assert.equal(c.decide('ingress', 'web', `10.1.0.${i}`, 6, 7), i === 7 ? 'allow p0 0' : 'deny p0');
     assert.equal(c.decide('ingress', 'web', `10.1.0.${i}`, 6, 9), i === 9 ? 'deny p0' : 'allow p0 1');

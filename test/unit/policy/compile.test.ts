@@ -125,7 +125,7 @@ test('compile: endpoints that the same policies select share a policy set', () =
   );
   // web: ingress, egress; db: ingress.
   assert.equal(compiled.counts.sets, 3);
-  assert.equal(compiled.counts.identities, 2, 'no identity a pod, since no policy asks for "id"');
+  assert.equal(compiled.counts.identities, 1, 'as peers all are one, since no rule asks for their labels');
 });
 
 test('compile: what policies there are is told with the pods that each selects', () => {

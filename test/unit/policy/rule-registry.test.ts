@@ -13,12 +13,8 @@ const rule = (policy: string, index: number | null) =>
     direction: 'ingress',
     action: index === null ? 'drop' : 'allow',
   }) as const;
-function round(registry: RuleRegistry, ...rules: ReturnType<typeof rule>[]): number[] {
-  registry.begin();
-  const ids = rules.map((given) => registry.id(given));
-  registry.end();
-  return ids;
-}
+const round = (registry: RuleRegistry, ...rules: ReturnType<typeof rule>[]): number[] =>
+  registry.exchange('all', rules);
 
 test('rule-registry: ids begin at 1 and stay while the rule exists; a default deny is a rule of its own', () => {
   const registry = new RuleRegistry();
@@ -43,17 +39,14 @@ test('rule-registry: an id is not given twice, and one that is gone still has it
   assert.deepEqual(round(registry, rule('a', 0)), [3]);
 });
 
-test('rule-registry: a compilation that fails leaves ids and rules as they were', () => {
+test('rule-registry: an exchange leaves rules of neither side alone', () => {
   const registry = new RuleRegistry();
-  round(registry, rule('a', 0));
-  registry.begin();
-  registry.id(rule('b', 0));
-  // … and here compiling ended by an error: end() is not called.
+  round(registry, rule('a', 0), rule('a', 1), rule('b', 0));
+  assert.deepEqual(registry.exchange([rule('a', 0), rule('a', 1)], [rule('a', 0), rule('c', 0)]), [1, 4]);
   assert.deepEqual(
-    registry.list().map(({ policy }) => policy),
-    ['a'],
+    registry.list().map(({ id, policy }) => `${id} ${policy}`),
+    ['1 a', '3 b', '4 c'],
   );
-  assert.deepEqual(round(registry, rule('a', 0), rule('c', 0)), [1, 2]);
 });
 
 test('rule-registry: more rules than counters have room for are refused with how to mend it', () => {
@@ -68,4 +61,5 @@ test('rule-registry: more rules than counters have room for are refused with how
     registry.list().map(({ id }) => id),
     [1],
   );
+  assert.deepEqual(round(registry, rule('a', 0), rule('a', 1)), [1, 2], 'nothing was used up');
 });
