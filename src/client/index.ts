@@ -205,6 +205,11 @@ class GrpcClient implements Client {
       });
     });
   }
+  /** The bidirectional stream, of messages as they lie in memory: for those who read and write them in place. */
+  octetStream(): ClientDuplexStream<Buffer, Buffer> {
+    const asIs = (octets: Buffer): Buffer => octets;
+    return this.client.makeBidiStreamRequest('/seine.v1.Datapath/ProcessStream', asIs, asIs);
+  }
   /** The bidirectional stream itself: PacketBatch objects in, VerdictBatch objects out. */
   stream(): ClientDuplexStream<object, GrpcVerdicts> {
     return (

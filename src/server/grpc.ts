@@ -10,6 +10,7 @@ import {
   type ServerDuplexStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ServiceDefinition,
   status,
   type UntypedHandleCall,
   type UntypedServiceImplementation,
@@ -17,35 +18,17 @@ import {
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
-import { checkBatch } from '../batch/limits.js';
+import { HEAD_WORDS, HeadFlag, verdictsBound } from '../batch/head.js';
 import type { PacketBatch } from '../batch/packet-batch.js';
+import { fillFromProtobuf, packedSize, WireWriter } from '../batch/protobuf.js';
 import { loadSeine, PROTO_OPTIONS, PROTO_PATH } from '../client/control.js';
-import { copyOutput, type Engine, fillBatch } from '../engine/engine.js';
-import type { BatchInput, BatchOutput, Dispatcher } from '../engine/engine-view.js';
+import { copyOutput, type Engine } from '../engine/engine.js';
+import type { BatchOutput, Dispatcher } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
+import { kernels } from '../native/kernels.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import { flowRow, passes, ruleRows } from './rows.js';
 import { clearStaleSocket, type Listener, SOCKET_MODE } from './unix-listener.js';
-
-interface PacketBatchMessage {
-  batchId: string;
-  data: Buffer;
-  length: number[];
-  inPort: number[];
-  timeNs: string[];
-  returnPackets: boolean;
-}
-interface VerdictBatchMessage {
-  batchId: string;
-  verdict: Uint8Array;
-  outPort: ArrayLike<number>;
-  reason: Uint8Array;
-  ct: Uint8Array;
-  rule: ArrayLike<number>;
-  data?: Uint8Array;
-  length?: number[];
-  emit?: { outPort: number[]; length: number[]; data: Uint8Array };
-}
 
 const toServiceError = (error: unknown): { code: status; details: string } =>
   error instanceof SeineError
@@ -90,73 +73,88 @@ class Admission {
   }
 }
 
+/** Judges a PacketBatch message; `done` gets a VerdictBatch message. */
 function judge(
   engine: Engine,
   admission: Admission,
-  message: PacketBatchMessage,
-  done: (error: SeineError | null, reply: VerdictBatchMessage | null) => void,
+  message: Buffer,
+  done: (error: SeineError | null, reply: Buffer | null) => void,
 ): void {
-  const input: BatchInput = {
-    data: message.data,
-    length: Uint32Array.from(message.length),
-    inPort: Uint32Array.from(message.inPort),
-    ...(message.timeNs.length > 0 ? { time: BigUint64Array.from(message.timeNs, BigInt) } : {}),
-    returnPackets: message.returnPackets,
-  };
-  try {
-    checkBatch(input.data, input.length, message.inPort.length, input.time?.length ?? null);
-  } catch (error) {
-    engine.counters().at(-1)!.count('batchesRefused');
-    done(error as SeineError, null);
-    return;
-  }
   admission.take((batch) => {
-    fillBatch(batch, input);
-    engine.dispatcher.submit(batch, 'grpc', { stampTime: input.time === undefined }, (error) => {
-      let reply: VerdictBatchMessage | null = null;
-      if (error === null) {
-        const { count } = batch;
-        const extra: Pick<BatchOutput, 'data' | 'dataLength' | 'emit'> =
-          message.returnPackets || emissionCount(batch) > 0
-            ? copyOutput(batch, message.returnPackets, engine.rewrite)
-            : {};
-        reply = {
-          batchId: message.batchId,
-          verdict: Buffer.from(batch.verdict.slice(0, count).buffer),
-          outPort: Array.from(batch.outPort.subarray(0, count)),
-          reason: Buffer.from(batch.dropReason.slice(0, count).buffer),
-          ct: Buffer.from(batch.ct.slice(0, count).buffer),
-          rule: Array.from(batch.rule.subarray(0, count)),
-          ...(extra.data === undefined ? {} : { data: Buffer.from(extra.data), length: Array.from(extra.dataLength!) }),
-          ...(extra.emit === undefined
-            ? {}
-            : {
-                emit: {
-                  outPort: Array.from(extra.emit.outPort),
-                  length: Array.from(extra.emit.length),
-                  data: Buffer.from(extra.emit.data),
-                },
-              }),
-        };
+    const { dispatcher } = engine;
+    const head = new Uint32Array(HEAD_WORDS);
+    if (kernels.readProtobuf(batch, message, 0, message.length, head) === 0) {
+      let error: unknown = null;
+      try {
+        fillFromProtobuf(batch, message, 0, message.length, head);
+      } catch (refusal) {
+        error = refusal;
       }
-      engine.dispatcher.release(batch);
+      dispatcher.release(batch);
+      if (!(error instanceof SeineError)) throw error ?? new Error('a kernel refused what its reference takes');
+      engine.counters().at(-1)!.count('batchesRefused');
+      done(error, null);
+      return;
+    }
+    const stampTime = (head[2]! & HeadFlag.Timed) === 0;
+    dispatcher.submit(batch, 'grpc', { stampTime }, (error) => {
+      const reply = error === null ? verdictBatch(engine, batch, head) : null;
+      dispatcher.release(batch);
       done(error as SeineError | null, reply);
     });
   });
 }
 
+/** The VerdictBatch message of a judged batch. */
+function verdictBatch(engine: Engine, batch: PacketBatch, head: Uint32Array): Buffer {
+  const { count } = batch;
+  const returnPackets = (head[2]! & HeadFlag.ReturnPackets) !== 0;
+  const extra: Pick<BatchOutput, 'data' | 'dataLength' | 'emit'> =
+    returnPackets || emissionCount(batch) > 0 ? copyOutput(batch, returnPackets, engine.rewrite) : {};
+  const { data, dataLength, emit } = extra;
+  const bound =
+    verdictsBound(count) +
+    (data === undefined ? 0 : 32 + data.length + packedSize(dataLength!)) +
+    (emit === undefined ? 0 : 32 + emit.data.length + packedSize(emit.outPort) + packedSize(emit.length));
+  const reply = Buffer.allocUnsafe(bound);
+  const size = kernels.writeProtobuf(batch, count, head, reply, 0);
+  if (data === undefined && emit === undefined) return reply.subarray(0, size);
+  const writer = new WireWriter(reply, size);
+  if (data !== undefined) {
+    writer.field(7, data);
+    writer.packed(8, dataLength!);
+  }
+  if (emit !== undefined) {
+    const part = new WireWriter(Buffer.allocUnsafe(bound), 0);
+    part.packed(1, emit.outPort);
+    part.packed(2, emit.length);
+    part.field(3, emit.data);
+    writer.field(9, part.octets.subarray(0, part.at));
+  }
+  return reply.subarray(0, writer.at);
+}
+
+/** Messages of the Datapath are read and written in place (batch/protobuf.ts): the library hands them on as they are. */
+function datapathDefinition(): ServiceDefinition {
+  const { service } = loadSeine().Datapath;
+  const asIs = (octets: Buffer): Buffer => octets;
+  return Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [
+      name,
+      { ...method, requestDeserialize: asIs, responseSerialize: asIs },
+    ]),
+  );
+}
+
 function datapath(engine: Engine): UntypedServiceImplementation {
   const admission = new Admission(engine.dispatcher);
   return {
-    process: (
-      call: ServerUnaryCall<PacketBatchMessage, VerdictBatchMessage>,
-      callback: sendUnaryData<VerdictBatchMessage>,
-    ) => {
+    process: (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => {
       judge(engine, admission, call.request, (error, reply) =>
         error !== null ? callback(toServiceError(error)) : callback(null, reply!),
       );
     },
-    processStream: (call: ServerDuplexStream<PacketBatchMessage, VerdictBatchMessage>) => {
+    processStream: (call: ServerDuplexStream<Buffer, Buffer>) => {
       let open = 0;
       let ended = false;
       let failed = false;
@@ -165,7 +163,7 @@ function datapath(engine: Engine): UntypedServiceImplementation {
         if (!blocked && open < STREAM_WINDOW && call.isPaused()) call.resume();
         if (ended && open === 0 && !failed) call.end();
       };
-      call.on('data', (message: PacketBatchMessage) => {
+      call.on('data', (message: Buffer) => {
         if (failed) return;
         open++;
         if (open >= STREAM_WINDOW) call.pause();
@@ -360,8 +358,8 @@ export async function listenGrpc(engine: Engine, address: string): Promise<Liste
     'grpc.max_send_message_length': 32 << 20,
     'grpc.so_reuseport': 0,
   });
-  const { Datapath, Control } = loadSeine();
-  server.addService(Datapath.service, datapath(engine));
+  const { Control } = loadSeine();
+  server.addService(datapathDefinition(), datapath(engine));
   server.addService(Control.service, control(engine, unix));
   const health = new HealthImplementation({
     '': 'SERVING',
