@@ -187,11 +187,15 @@ const SIZE_AT = ID_AT + 8 + 'xverdict'.length + 1;
 export class UnixSender extends Sender {
   private readonly requests: Buffer[];
   private readonly idAt: number[];
+  /** Where the id of batch `id` stands in its request. */
+  protected idAtOf(id: number): number {
+    return this.idAt[id % this.idAt.length]!;
+  }
   /** What a read cut off: octets [0, held). */
   private rest = Buffer.allocUnsafe(1 << 16);
   private held = 0;
 
-  private constructor(
+  protected constructor(
     load: Load,
     batches: readonly Batch[],
     private readonly socket: Socket,
@@ -208,6 +212,7 @@ export class UnixSender extends Sender {
     socket.on('close', () => this.fail(new SeineError('SEINE_ERR_CLOSED', 'the service closed the connection')));
   }
 
+  /** A sender of this class. */
   static async open(load: Load, batches: readonly Batch[], path: string): Promise<UnixSender> {
     const early: Buffer[] = [];
     const onRead = {
@@ -236,7 +241,8 @@ export class UnixSender extends Sender {
         ),
       );
     });
-    const sender = new UnixSender(load, repeated(load, batches), socket, onRead);
+    // biome-ignore lint/complexity/noThisInStatic: of the class that was asked
+    const sender = new this(load, repeated(load, batches), socket, onRead);
     for (const octets of early) sender.received(octets);
     return sender;
   }
@@ -247,7 +253,7 @@ export class UnixSender extends Sender {
     this.socket.write(request);
   }
 
-  private received(octets: Buffer): void {
+  protected received(octets: Buffer): void {
     let at = 0;
     while (this.held > 0) {
       // The message that is held gets what it lacks.
@@ -333,7 +339,7 @@ export class GrpcSender extends Sender {
     for (let i = 0; i < 5; i++) message[1 + i] = (Math.floor(id / 2 ** (7 * i)) & 0x7f) | (i < 4 ? 0x80 : 0);
     this.stream.write(message);
   }
-  private message(reply: Buffer): void {
+  protected message(reply: Buffer): void {
     const wire = new WireReader(reply, 0, reply.length);
     let id = 0;
     while (wire.at < wire.end) {

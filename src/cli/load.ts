@@ -80,7 +80,7 @@ function parseLoad(options: Options): Load {
 }
 
 /** Pods to send between: from the server where it tells them. */
-async function listPods(address: string): Promise<PortInfo[]> {
+export async function listPods(address: string): Promise<PortInfo[]> {
   const client = connectControl(address);
   try {
     const { ports } = (await client.call('ListPorts', {})) as { ports: PortInfo[] };

@@ -38,7 +38,12 @@ export class Ring {
   }
 }
 
-/** Wakes a thread's event loop: one word of shared memory, rung with every message. */
+/**
+ * Wakes a thread's event loop: one word of shared memory, raised by 2 with every ring; bit 0 says that its thread sleeps. Only
+ * then is there somebody to wake, which costs the ringing thread microseconds.
+ */
+const ASLEEP = 1;
+const RING = 2;
 export class Doorbell {
   private stopped = false;
   constructor(
@@ -46,19 +51,26 @@ export class Doorbell {
     private readonly index: number,
   ) {}
   ring(): void {
-    Atomics.add(this.words, this.index, 1);
-    Atomics.notify(this.words, this.index);
+    const { words, index } = this;
+    if ((Atomics.add(words, index, RING) & ASLEEP) === 0) return;
+    // Whoever rings next finds it awake. Should it sleep again meanwhile, it is woken once in vain.
+    Atomics.and(words, index, ~ASLEEP);
+    Atomics.notify(words, index);
   }
   /** Calls `pump` now and after every ring until `stop`. */
   async listen(pump: () => void): Promise<void> {
+    const { words, index } = this;
     while (!this.stopped) {
-      const seen = Atomics.load(this.words, this.index);
+      const seen = Atomics.load(words, index) & ~ASLEEP;
       pump();
       if (this.stopped) return;
-      const waiting = Atomics.waitAsync(this.words, this.index, seen);
+      Atomics.or(words, index, ASLEEP);
+      // A ring since `seen` changed the word: then there is no waiting.
+      const waiting = Atomics.waitAsync(words, index, seen | ASLEEP);
       if (waiting.async) await waiting.value;
       // Sockets and timers get their turn between two rounds.
       else await new Promise<void>((resolve) => setImmediate(resolve));
+      Atomics.and(words, index, ~ASLEEP);
     }
   }
   stop(): void {

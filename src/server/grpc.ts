@@ -35,8 +35,9 @@ const toServiceError = (error: unknown): { code: status; details: string } =>
     ? { code: status[error.grpcStatus as keyof typeof status] as status, details: error.message }
     : { code: status.INTERNAL, details: (error as Error).message };
 
-/** Batches of one stream that may be under way; past them the stream is not read from. */
-const STREAM_WINDOW = 8;
+/** Batches of one stream that may be under way, and octets of their messages; past either the stream is not read from. */
+const STREAM_WINDOW = 32;
+const STREAM_OCTETS = 8 << 20;
 
 /** Calls that one connection may have open at once: what is received of them waits in memory. */
 const CALLS_PER_CONNECTION = 256;
@@ -156,19 +157,22 @@ function datapath(engine: Engine): UntypedServiceImplementation {
     },
     processStream: (call: ServerDuplexStream<Buffer, Buffer>) => {
       let open = 0;
+      let octets = 0;
       let ended = false;
       let failed = false;
       let blocked = false;
       const next = () => {
-        if (!blocked && open < STREAM_WINDOW && call.isPaused()) call.resume();
+        if (!blocked && open < STREAM_WINDOW && octets < STREAM_OCTETS && call.isPaused()) call.resume();
         if (ended && open === 0 && !failed) call.end();
       };
       call.on('data', (message: Buffer) => {
         if (failed) return;
         open++;
-        if (open >= STREAM_WINDOW) call.pause();
+        octets += message.length;
+        if (open >= STREAM_WINDOW || octets >= STREAM_OCTETS) call.pause();
         judge(engine, admission, message, (error, reply) => {
           open--;
+          octets -= message.length;
           if (failed) return;
           if (error !== null) {
             failed = true;
