@@ -10,7 +10,7 @@ import { QUESTION } from '../src/policy/questions.js';
 import { RuleRegistry } from '../src/policy/rule-registry.js';
 import { interleaved, type Row, type RowGroup, rounded } from './harness.js';
 
-const NAMESPACES = 100;
+export const NAMESPACES = 100;
 
 /** A cluster of `pods` pods in 100 namespaces with 20 apps each, and policies that let apps talk within and across them. */
 export function cluster(policies: number, pods: number): ClusterObjects {

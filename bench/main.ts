@@ -3,12 +3,28 @@ import { writeFileSync } from 'node:fs';
 import { table } from '../src/cli/output.js';
 import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
+import { encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { kernels } from './kernels.js';
+import { memory } from './memory.js';
+import { netflow } from './netflow.js';
+import { newConnections } from './new-connections.js';
 import { replay } from './replay.js';
 import { ruleSets } from './rule-sets.js';
 import { service } from './service.js';
 
-const GROUPS: readonly RowGroup[] = [kernels, classifier, ruleSets, replay, service];
+const GROUPS: readonly RowGroup[] = [
+  kernels,
+  establishedPackets,
+  encapsulation,
+  twoWorkers,
+  netflow,
+  newConnections,
+  memory,
+  classifier,
+  ruleSets,
+  replay,
+  service,
+];
 
 const args = process.argv.slice(2);
 const value = (name: string): string | undefined => {
