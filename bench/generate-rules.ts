@@ -2,8 +2,12 @@
  * Seeded 5-tuple rule sets in the manner of ClassBench (Taylor and Turner, 2005): how often which prefix lengths, ports and
  * protocols go together is taken from its seeds for access lists (acl1), firewalls (fw1) and IP chains (ipc1); addresses nest.
  */
-import { T, TUPLE_WORDS } from '../src/policy/rule-tree/layout.js';
+import { LAYOUT } from '../src/policy/rule-tree/layout.js';
 import type { FiveTupleRule } from '../src/policy/rule-tree/rule-tree.js';
+
+/** IPv4. */
+export type Rule = FiveTupleRule & { src: number; dst: number };
+export const { tupleWords: TUPLE_WORDS, tuple: TUPLE } = LAYOUT[4];
 
 /** splitmix32. */
 export class Seeded {
@@ -192,7 +196,7 @@ const SERVICES = [
 ];
 
 /** Distinct rules, the more specific mostly first, as people write them; the place is id and priority. */
-export function generateRules(family: keyof typeof FAMILIES, count: number, seed: number): FiveTupleRule[] {
+export function generateRules(family: keyof typeof FAMILIES, count: number, seed: number): Rule[] {
   const { lengths, srcPorts, dstPorts, protocols } = FAMILIES[family];
   const rng = new Seeded(seed);
   /** Addresses met so far, by dimension: a new one mostly shares the first bits of an old one. */
@@ -221,7 +225,7 @@ export function generateRules(family: keyof typeof FAMILIES, count: number, seed
     const one = rng.below(3) > 0 ? SERVICES[rng.below(SERVICES.length)]! : rng.below(49_152);
     return kind === 'one' ? [one, one] : [one, one + 1 + rng.below(2000)];
   };
-  const distinct = new Map<string, Omit<FiveTupleRule, 'id' | 'priority'>>();
+  const distinct = new Map<string, Omit<Rule, 'id' | 'priority'>>();
   while (distinct.size < count) {
     const [src, dst] = rng.pick(lengths);
     const [srcLength, dstLength] = [between(src), between(dst)];
@@ -247,7 +251,7 @@ export function generateRules(family: keyof typeof FAMILIES, count: number, seed
 }
 
 /** Distinct headers in random order, each inside some rule, all rules alike often. */
-export function generateHeaders(rules: readonly FiveTupleRule[], count: number, seed: number): Uint32Array {
+export function generateHeaders(rules: readonly Rule[], count: number, seed: number): Uint32Array {
   const rng = new Seeded(seed);
   const headers = new Uint32Array(count * TUPLE_WORDS);
   const within = (prefix: number, length: number): number =>
@@ -257,10 +261,10 @@ export function generateHeaders(rules: readonly FiveTupleRule[], count: number, 
   for (let i = 0; i < count; ) {
     const rule = rules[rng.below(rules.length)]!;
     const at = i * TUPLE_WORDS;
-    headers[at + T.SRC] = within(rule.src, rule.srcLength);
-    headers[at + T.DST] = within(rule.dst, rule.dstLength);
-    headers[at + T.PROTOCOL] = rule.protocolMask === 0 ? [1, 6, 17][rng.below(3)]! : rule.protocol;
-    headers[at + T.PORTS] = (port(rule.srcPorts) << 16) | port(rule.dstPorts);
+    headers[at + TUPLE.src] = within(rule.src, rule.srcLength);
+    headers[at + TUPLE.dst] = within(rule.dst, rule.dstLength);
+    headers[at + TUPLE.protocol] = rule.protocolMask === 0 ? [1, 6, 17][rng.below(3)]! : rule.protocol;
+    headers[at + TUPLE.ports] = (port(rule.srcPorts) << 16) | port(rule.dstPorts);
     const key = headers.subarray(at, at + TUPLE_WORDS).join();
     if (met.has(key)) continue;
     met.add(key);

@@ -8,8 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { TUPLE_WORDS } from '../src/policy/rule-tree/layout.js';
-import type { FiveTupleRule } from '../src/policy/rule-tree/rule-tree.js';
+import { type Rule, TUPLE_WORDS } from './generate-rules.js';
 
 const SOURCE = fileURLToPath(new URL('../../bench/rte_acl.c', import.meta.url));
 
@@ -23,7 +22,7 @@ export class RteAcl {
   ) {}
 
   /** null where DPDK's headers are not installed or the processor lacks AVX2: said on stderr. Rules in order of precedence. */
-  static async start(rules: readonly FiveTupleRule[], headers: Uint32Array): Promise<RteAcl | null> {
+  static async start(rules: readonly Rule[], headers: Uint32Array): Promise<RteAcl | null> {
     const folder = mkdtempSync(join(tmpdir(), 'seine-acl-'));
     try {
       const flags = execFileSync('pkg-config', ['--cflags', '--libs', 'libdpdk'], {

@@ -1,6 +1,6 @@
 /** The thread that looks headers up for rule-sets.ts while the main thread changes rules: pass after pass over all of them. */
 import { workerData } from 'node:worker_threads';
-import { TUPLE_WORDS } from '../src/policy/rule-tree/layout.js';
+import { TUPLE_WORDS } from './generate-rules.js';
 import { RuleTreeReader } from '../src/policy/rule-tree/rule-tree-reader.js';
 
 const { memory, headers, state } = workerData as { memory: Uint32Array; headers: Uint32Array; state: Int32Array };

@@ -9,10 +9,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { gunzipSync } from 'node:zlib';
-import { T, TUPLE_WORDS } from '../src/policy/rule-tree/layout.js';
-import { type FiveTupleRule, RuleTree } from '../src/policy/rule-tree/rule-tree.js';
+import { RuleTree } from '../src/policy/rule-tree/rule-tree.js';
 import { RuleTreeReader } from '../src/policy/rule-tree/rule-tree-reader.js';
-import { type FAMILIES, generateHeaders, generateRules } from './generate-rules.js';
+import { type FAMILIES, generateHeaders, generateRules, type Rule, TUPLE, TUPLE_WORDS } from './generate-rules.js';
 import { interleaved, median, type Row, type RowGroup, rounded } from './harness.js';
 import { RteAcl } from './rte-acl.js';
 
@@ -42,7 +41,7 @@ const DURING = 'classifier alone, acl1 10 k: look-ups while rules are replaced';
 const MEMORY = 'classifier alone, memory of a rule, largest of all sets';
 
 /** ClassBench's filter format: @src/length dst/length low : high low : high protocol/mask. */
-function readRules(file: string): FiveTupleRule[] {
+function readRules(file: string): Rule[] {
   const address = (text: string): number => text.split('.').reduce((word, part) => word * 256 + Number(part), 0);
   return gunzipSync(readFileSync(file))
     .toString()
@@ -65,36 +64,36 @@ function readRules(file: string): FiveTupleRule[] {
       };
     });
 }
-function load({ family, size, rules }: RuleSet, quick: boolean): { rules: FiveTupleRule[]; from: string } {
+function load({ family, size, rules }: RuleSet, quick: boolean): { rules: Rule[]; from: string } {
   const file = join(DATA, `${family}_${size}.rules.gz`);
   if (existsSync(file)) return { rules: readRules(file), from: 'data' };
   return { rules: generateRules(family, quick ? Math.min(rules, 1000) : rules, 0x5e1e), from: 'seeded' };
 }
 
 const mask = (length: number): number => (length === 0 ? 0 : (0xffffffff << (32 - length)) >>> 0);
-function restMatches(rule: FiveTupleRule, headers: Uint32Array, at: number): boolean {
-  const srcPort = headers[at + T.PORTS]! >>> 16;
-  const dstPort = headers[at + T.PORTS]! & 0xffff;
+function restMatches(rule: Rule, headers: Uint32Array, at: number): boolean {
+  const srcPort = headers[at + TUPLE.ports]! >>> 16;
+  const dstPort = headers[at + TUPLE.ports]! & 0xffff;
   return (
-    ((headers[at + T.PROTOCOL]! ^ rule.protocol) & rule.protocolMask) === 0 &&
+    ((headers[at + TUPLE.protocol]! ^ rule.protocol) & rule.protocolMask) === 0 &&
     srcPort >= rule.srcPorts[0] &&
     srcPort <= rule.srcPorts[1] &&
     dstPort >= rule.dstPorts[0] &&
     dstPort <= rule.dstPorts[1]
   );
 }
-function linear(rules: readonly FiveTupleRule[], headers: Uint32Array, at: number): number {
+function linear(rules: readonly Rule[], headers: Uint32Array, at: number): number {
   const found = rules.find(
     (rule) =>
-      ((headers[at + T.SRC]! ^ rule.src) & mask(rule.srcLength)) === 0 &&
-      ((headers[at + T.DST]! ^ rule.dst) & mask(rule.dstLength)) === 0 &&
+      ((headers[at + TUPLE.src]! ^ rule.src) & mask(rule.srcLength)) === 0 &&
+      ((headers[at + TUPLE.dst]! ^ rule.dst) & mask(rule.dstLength)) === 0 &&
       restMatches(rule, headers, at),
   );
   return found?.id ?? -1;
 }
 
 /** Srinivasan, Suri and Varghese, 1999: a table for each pair of prefix lengths. Ids are places here. */
-function tupleSpace(rules: readonly FiveTupleRule[]): (headers: Uint32Array, at: number) => number {
+function tupleSpace(rules: readonly Rule[]): (headers: Uint32Array, at: number) => number {
   interface Tuple {
     src: number;
     dst: number;
@@ -123,8 +122,8 @@ function tupleSpace(rules: readonly FiveTupleRule[]): (headers: Uint32Array, at:
     let best = rules.length;
     for (const tuple of ordered) {
       if (tuple.best >= best) break;
-      const row = tuple.table.get((headers[at + T.SRC]! & tuple.src) >>> 0);
-      for (const index of row?.get((headers[at + T.DST]! & tuple.dst) >>> 0) ?? []) {
+      const row = tuple.table.get((headers[at + TUPLE.src]! & tuple.src) >>> 0);
+      for (const index of row?.get((headers[at + TUPLE.dst]! & tuple.dst) >>> 0) ?? []) {
         if (index >= best) break;
         if (!restMatches(rules[index]!, headers, at)) continue;
         best = index;
@@ -149,7 +148,7 @@ function classifyAll(tree: RuleTree, headers: Uint32Array, results: Int32Array):
   return Number(process.hrtime.bigint() - started) / count;
 }
 
-function check(name: string, rules: readonly FiveTupleRule[], headers: Uint32Array, results: Int32Array): void {
+function check(name: string, rules: readonly Rule[], headers: Uint32Array, results: Int32Array): void {
   for (let i = 0; i < results.length; i += Math.max(50, rules.length >> 6))
     if (linear(rules, headers, i * TUPLE_WORDS) !== results[i])
       throw new Error(`${name}: header ${i}: not the rule that a linear search finds`);

@@ -317,10 +317,11 @@ Napi::Value ClassifyRules(const CallbackInfo& info) {
   const auto tuples = array<uint32_t>(info, 2, napi_uint32_array, "tuples is a Uint32Array");
   const uint32_t count = number(info, 3, "count is a number of headers");
   const auto results = array<int32_t>(info, 4, napi_int32_array, "results is an Int32Array");
-  if (count > results.size || count > tuples.size / TUPLE_WORDS) refuse_range(info, "an argument of classifyRules is too short");
   if (tree.size < READERS + READERS_MAX * UNIT_WORDS || tree.data[MAGIC_AT] != MAGIC || tree.data[WORDS] != tree.size ||
-      tree.data[VERSION] == 0 || tree.data[VERSION] >= tree.size || reinterpret_cast<uintptr_t>(tree.data) % 8 != 0)
+      (tree.data[FAMILY] != 4 && tree.data[FAMILY] != 6) || tree.data[VERSION] == 0 || tree.data[VERSION] >= tree.size ||
+      reinterpret_cast<uintptr_t>(tree.data) % 8 != 0)
     refuse_range(info, "the tree is not the whole memory of a RuleTree");
+  if (count > results.size || count > tuples.size / tuple_words(tree.data)) refuse_range(info, "an argument of classifyRules is too short");
   seine::classify_rules(tree.data, reader, tuples.data, count, results.data, info.Length() > 5 && info[5].ToBoolean());
   return info.Env().Undefined();
 }
@@ -425,21 +426,21 @@ Napi::Value Layout(const CallbackInfo& info) {
   set("ruleTree", {{"EPOCH", RuleTree::EPOCH},
                    {"VERSION", RuleTree::VERSION},
                    {"RULES_AT", RuleTree::RULES_AT},
+                   {"FAMILY", RuleTree::FAMILY},
                    {"READERS", RuleTree::READERS},
                    {"MAGIC", RuleTree::MAGIC},
                    {"UNIT_WORDS", RuleTree::UNIT_WORDS},
                    {"READERS_MAX", RuleTree::READERS_MAX},
-                   {"NODE_MASKS", RuleTree::NODE_MASKS},
                    {"LANES", RuleTree::LANES},
-                   {"PACK_WORDS", RuleTree::PACK_WORDS},
-                   {"CHAIN", RuleTree::CHAIN},
-                   {"TUPLE_WORDS", RuleTree::TUPLE_WORDS},
-                   {"SRC", RuleTree::P_SRC},
-                   {"DST", RuleTree::P_DST},
-                   {"META", RuleTree::P_META},
-                   {"SPORT", RuleTree::P_SPORT},
-                   {"DPORT", RuleTree::P_DPORT},
-                   {"SLOT", RuleTree::P_SLOT}});
+                   {"CHAIN", RuleTree::CHAIN}});
+  const auto rule_layout = [&]<uint32_t A>(const char* tuple, const char* pack, RuleTree::Layout<A>) {
+    using L = RuleTree::Layout<A>;
+    set(tuple, {{"size", L::TUPLE_WORDS}, {"dst", L::DST}, {"src", L::SRC}, {"protocol", L::PROTOCOL}, {"ports", L::PORTS}});
+    set(pack, {{"size", L::PACK_WORDS}, {"src", L::P_SRC}, {"dst", L::P_DST}, {"meta", L::P_META}, {"srcPorts", L::P_SRC_PORTS},
+               {"dstPorts", L::P_DST_PORTS}, {"slot", L::P_SLOT}});
+  };
+  rule_layout("ruleTuple4", "rulePack4", RuleTree::Layout<1>());
+  rule_layout("ruleTuple6", "rulePack6", RuleTree::Layout<4>());
   set("entry", {{"src", E::SRC},
                 {"dst", E::DST},
                 {"ports", E::PORTS},

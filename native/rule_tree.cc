@@ -14,13 +14,14 @@ using namespace RuleTree;
 
 constexpr uint32_t GROUP = 64;
 
+template <uint32_t A>
 struct Header {
-  uint64_t addresses;  // src << 32 | dst
-  uint64_t rest;       // source port << 48 | destination port << 32 | protocol
+  uint64_t words[A + 1];  // the tuple's, two by two
 };
-// Of each header, what a pack is compared with: rule_tree.h, P_*.
+// Of each header, what a pack's fields are compared with.
+template <uint32_t A>
 struct Operands {
-  uint32_t src[GROUP], dst[GROUP], protocol[GROUP], sport[GROUP], dport[GROUP];
+  uint32_t src[A][GROUP], dst[A][GROUP], protocol[GROUP], src_ports[GROUP], dst_ports[GROUP];
 };
 struct Item {
   uint32_t reference, header;
@@ -41,16 +42,24 @@ struct Portable {
     return found;
   }
   static inline uint32_t ones(uint64_t mask) { return static_cast<uint32_t>(__builtin_popcountll(mask)); }
+  // What differs of an address's word, whose prefix leaves `open` bits of all that follow it open.
+  static inline uint64_t differs(uint64_t differ, int open) { return differ >> (open < 0 ? 0 : open > 32 ? 32 : open); }
   // A bit for each lane that matches.
-  static inline uint32_t compare(const uint32_t* pack, const Operands& o, uint32_t i) {
+  template <uint32_t A>
+  static inline uint32_t compare(const uint32_t* pack, const Operands<A>& o, uint32_t i) {
+    using L = Layout<A>;
     uint32_t found = 0;
     for (uint32_t lane = 0; lane < LANES; lane++) {
-      const uint32_t meta = pack[P_META + lane];
-      const uint64_t src = pack[P_SRC + lane] ^ o.src[i], dst = pack[P_DST + lane] ^ o.dst[i];
-      const uint32_t sport = pack[P_SPORT + lane], dport = pack[P_DPORT + lane];
-      const uint32_t s = o.sport[i] & 0xffff, d = o.dport[i] & 0xffff;
-      const bool holds = (src >> (meta & 0xff)) == 0 && (dst >> (meta >> 8 & 0xff)) == 0 &&
-                         ((meta ^ o.protocol[i]) & (meta >> 8) & 0x00ff0000) == 0 && (sport & 0xffff) <= s &&
+      const uint32_t meta = pack[L::P_META + lane];
+      uint64_t address = 0;
+      for (uint32_t w = 0; w < A; w++) {
+        const int after = 32 * static_cast<int>(A - 1 - w);
+        address |= differs(pack[L::P_SRC + w * LANES + lane] ^ o.src[w][i], static_cast<int>(meta & 0xff) - after) |
+                   differs(pack[L::P_DST + w * LANES + lane] ^ o.dst[w][i], static_cast<int>(meta >> 8 & 0xff) - after);
+      }
+      const uint32_t sport = pack[L::P_SRC_PORTS + lane], dport = pack[L::P_DST_PORTS + lane];
+      const uint32_t s = o.src_ports[i] & 0xffff, d = o.dst_ports[i] & 0xffff;
+      const bool holds = address == 0 && ((meta ^ o.protocol[i]) & (meta >> 8) & 0x00ff0000) == 0 && (sport & 0xffff) <= s &&
                          s <= (~sport >> 16) && (dport & 0xffff) <= d && d <= (~dport >> 16);
       found |= static_cast<uint32_t>(holds) << lane;
     }
@@ -67,38 +76,51 @@ struct Avx2 {
   SEINE_FAST static inline __m256i field(const uint32_t* pack, uint32_t at) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pack + at));
   }
-  SEINE_FAST static inline uint32_t compare(const uint32_t* pack, const Operands& o, uint32_t i) {
-    const __m256i low = all(0xff), meta = field(pack, P_META), high = _mm256_srli_epi32(meta, 8);
-    const __m256i src = _mm256_srlv_epi32(_mm256_xor_si256(field(pack, P_SRC), all(o.src[i])), _mm256_and_si256(meta, low));
-    const __m256i dst = _mm256_srlv_epi32(_mm256_xor_si256(field(pack, P_DST), all(o.dst[i])), _mm256_and_si256(high, low));
-    const __m256i protocol =
-        _mm256_and_si256(_mm256_and_si256(_mm256_xor_si256(meta, all(o.protocol[i])), high), all(0x00ff0000));
+  // What differs of an address's word: `open` bits of it and of what follows, `after`, are open.
+  SEINE_FAST static inline __m256i differs(__m256i word, uint32_t wanted, __m256i open, uint32_t after) {
+    // A shift by 32 and more gives 0.
+    const __m256i here = after == 0 ? open : _mm256_max_epi32(_mm256_sub_epi32(open, all(after)), _mm256_setzero_si256());
+    return _mm256_srlv_epi32(_mm256_xor_si256(word, all(wanted)), here);
+  }
+  template <uint32_t A>
+  SEINE_FAST static inline uint32_t compare(const uint32_t* pack, const Operands<A>& o, uint32_t i) {
+    using L = Layout<A>;
+    const __m256i low = all(0xff), meta = field(pack, L::P_META), high = _mm256_srli_epi32(meta, 8);
+    const __m256i src_open = _mm256_and_si256(meta, low), dst_open = _mm256_and_si256(high, low);
+    __m256i differ = _mm256_and_si256(_mm256_and_si256(_mm256_xor_si256(meta, all(o.protocol[i])), high), all(0x00ff0000));
+    for (uint32_t w = 0; w < A; w++) {
+      const uint32_t after = 32 * (A - 1 - w);
+      differ = _mm256_or_si256(differ, differs(field(pack, L::P_SRC + w * LANES), o.src[w][i], src_open, after));
+      differ = _mm256_or_si256(differ, differs(field(pack, L::P_DST + w * LANES), o.dst[w][i], dst_open, after));
+    }
     // low - port and ~high - ~port, both 0 where saturated: the port lies within.
-    const __m256i sport = _mm256_subs_epu16(field(pack, P_SPORT), all(o.sport[i]));
-    const __m256i dport = _mm256_subs_epu16(field(pack, P_DPORT), all(o.dport[i]));
-    const __m256i differs = _mm256_or_si256(_mm256_or_si256(_mm256_or_si256(src, dst), _mm256_or_si256(sport, dport)), protocol);
-    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(differs, _mm256_setzero_si256()))));
+    differ = _mm256_or_si256(differ, _mm256_subs_epu16(field(pack, L::P_SRC_PORTS), all(o.src_ports[i])));
+    differ = _mm256_or_si256(differ, _mm256_subs_epu16(field(pack, L::P_DST_PORTS), all(o.dst_ports[i])));
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(differ, _mm256_setzero_si256()))));
   }
 };
 #endif
 
 // One body for both forms: always_inline, so that it is compiled for the target of the function that it is used in.
-template <typename Cpu>
+template <typename Cpu, uint32_t A>
 __attribute__((always_inline)) inline void classify_group(const uint32_t* tree, const uint32_t* version, const uint32_t* tuples,
                                                           uint32_t count, int32_t* results) {
-  Header headers[GROUP];
-  Operands o;
+  using L = Layout<A>;
+  Header<A> headers[GROUP];
+  Operands<A> o;
   uint64_t best[GROUP];
-  Item nodes[GROUP], leaves[2 * GROUP], chains[GROUP], found[GROUP];
+  Item nodes[GROUP], leaves[GROUP], chains[GROUP], found[GROUP];
   for (uint32_t i = 0; i < count; i++) {
-    const uint32_t* t = tuples + i * TUPLE_WORDS;
-    std::memcpy(&headers[i], t, sizeof(Header));
-    const uint32_t sport = t[3] >> 16, dport = t[3] & 0xffff;
-    o.dst[i] = t[0];
-    o.src[i] = t[1];
-    o.protocol[i] = (t[2] & 0xff) << 16;
-    o.sport[i] = sport | (sport ^ 0xffff) << 16;
-    o.dport[i] = dport | (dport ^ 0xffff) << 16;
+    const uint32_t* t = tuples + i * L::TUPLE_WORDS;
+    std::memcpy(&headers[i], t, sizeof headers[i]);
+    for (uint32_t w = 0; w < A; w++) {
+      o.dst[w][i] = t[L::DST + w];
+      o.src[w][i] = t[L::SRC + w];
+    }
+    const uint32_t sport = t[L::PORTS] >> 16, dport = t[L::PORTS] & 0xffff;
+    o.protocol[i] = (t[L::PROTOCOL] & 0xff) << 16;
+    o.src_ports[i] = sport | (sport ^ 0xffff) << 16;
+    o.dst_ports[i] = dport | (dport ^ 0xffff) << 16;
     best[i] = ~0ull;
   }
   const uint64_t* rules = reinterpret_cast<const uint64_t*>(tree + tree[RULES_AT]);
@@ -123,12 +145,15 @@ __attribute__((always_inline)) inline void classify_group(const uint32_t* tree, 
         for (uint32_t k = 0; k < n; k++) {
           const Item item = nodes[k];
           const uint32_t* node = tree + item.reference;
-          uint64_t a, b;
-          std::memcpy(&a, node, 8);
-          std::memcpy(&b, node + 2, 8);
-          const Header& h = headers[item.header];
-          const uint64_t index = Cpu::extract(h.addresses, a) | Cpu::extract(h.rest, b) << Cpu::ones(a);
-          const uint32_t child = node[NODE_MASKS + index], kind = child & 15;
+          const Header<A>& h = headers[item.header];
+          uint64_t index = 0;
+          for (uint32_t w = 0, rank = 0; w <= A; w++) {
+            uint64_t mask;
+            std::memcpy(&mask, node + 2 * w, 8);
+            index |= Cpu::extract(h.words[w], mask) << rank;
+            if (w < A) rank += Cpu::ones(mask);
+          }
+          const uint32_t child = node[L::TUPLE_WORDS + index], kind = child & 15;
           prefetch_block(tree, child);
           nodes[left] = leaves[leaf_count] = chains[chain_count] = {child, item.header};
           left += kind == 0 && child != 0;
@@ -147,10 +172,10 @@ __attribute__((always_inline)) inline void classify_group(const uint32_t* tree, 
           const bool more = (reference & 15) == CHAIN;
           const uint32_t leaf = more ? block[0] : reference;
           const uint32_t* pack = tree + (leaf & ~15u);
-          for (uint32_t packs = leaf & 15; packs != 0; packs--, pack += PACK_WORDS) {
-            const uint32_t lanes = Cpu::compare(pack, o, i);
+          for (uint32_t packs = leaf & 15; packs != 0; packs--, pack += L::PACK_WORDS) {
+            const uint32_t lanes = Cpu::template compare<A>(pack, o, i);
             if (lanes == 0) continue;
-            slot = pack[P_SLOT + __builtin_ctz(lanes)];
+            slot = pack[L::P_SLOT + __builtin_ctz(lanes)];
             break;
           }
           reference = more ? block[1] : 0;
@@ -164,14 +189,14 @@ __attribute__((always_inline)) inline void classify_group(const uint32_t* tree, 
         for (uint32_t k = 0; k < leaf_count; k++) {
           const Item item = leaves[k];
           const uint32_t* pack = tree + (item.reference & ~15u);
-          const uint32_t lanes = Cpu::compare(pack, o, item.header);
-          const uint32_t slot = pack[P_SLOT + __builtin_ctz(lanes | 0x80)];
+          const uint32_t lanes = Cpu::template compare<A>(pack, o, item.header);
+          const uint32_t slot = pack[L::P_SLOT + __builtin_ctz(lanes | 0x80)];
           __builtin_prefetch(rules + slot);
           found[found_count] = {slot, item.header};
           found_count += lanes != 0;
           // The next pack: one fewer, a pack further on.
-          const uint32_t next = item.reference + PACK_WORDS - 1;
-          __builtin_prefetch(tree + (next & ~15u) + PACK_WORDS);
+          const uint32_t next = item.reference + L::PACK_WORDS - 1;
+          __builtin_prefetch(tree + (next & ~15u) + L::PACK_WORDS);
           leaves[left] = {next, item.header};
           left += (lanes == 0) & ((item.reference & 15) > 1);
         }
@@ -189,12 +214,14 @@ __attribute__((always_inline)) inline void classify_group(const uint32_t* tree, 
 
 using Group = void (*)(const uint32_t*, const uint32_t*, const uint32_t*, uint32_t, int32_t*);
 
+template <uint32_t A>
 void portable_group(const uint32_t* tree, const uint32_t* version, const uint32_t* tuples, uint32_t count, int32_t* results) {
-  classify_group<Portable>(tree, version, tuples, count, results);
+  classify_group<Portable, A>(tree, version, tuples, count, results);
 }
 #if defined(__x86_64__)
+template <uint32_t A>
 SEINE_FAST void avx2_group(const uint32_t* tree, const uint32_t* version, const uint32_t* tuples, uint32_t count, int32_t* results) {
-  classify_group<Avx2>(tree, version, tuples, count, results);
+  classify_group<Avx2, A>(tree, version, tuples, count, results);
 }
 #endif
 
@@ -210,16 +237,17 @@ bool rule_tree_uses_avx2() {
 }
 
 void classify_rules(uint32_t* tree, uint32_t reader, const uint32_t* tuples, uint32_t count, int32_t* results, bool portable) {
-  Group group = portable_group;
+  const bool ip6 = tree[FAMILY] == 6;
+  Group group = ip6 ? portable_group<4> : portable_group<1>;
 #if defined(__x86_64__)
-  if (!portable && rule_tree_uses_avx2()) group = avx2_group;
+  if (!portable && rule_tree_uses_avx2()) group = ip6 ? avx2_group<4> : avx2_group<1>;
 #endif
   // The epoch is seen by the writer before the version is read, so that what the version reaches stays (arena.ts).
   std::atomic_ref<uint32_t> epoch(tree[EPOCH]), own(tree[READERS + reader * UNIT_WORDS]), version(tree[VERSION]);
   own.store(epoch.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
   const uint32_t* const now = tree + version.load(std::memory_order_seq_cst);
   for (uint32_t at = 0; at < count; at += GROUP)
-    group(tree, now, tuples + static_cast<size_t>(at) * TUPLE_WORDS, count - at < GROUP ? count - at : GROUP, results + at);
+    group(tree, now, tuples + static_cast<size_t>(at) * tuple_words(tree), count - at < GROUP ? count - at : GROUP, results + at);
   own.store(0, std::memory_order_release);
 }
 

@@ -26,7 +26,7 @@ import { MEMO, PROGRAM } from '../policy/memory.js';
 import { decideAll, lookupAddresses, QUESTION } from '../policy/questions.js';
 import { ENDPOINT, EndpointFlag } from '../policy/tables.js';
 import { classifyRules } from '../policy/rule-tree/classify.js';
-import * as ruleTree from '../policy/rule-tree/layout.js';
+import * as RULE_TREE from '../policy/rule-tree/layout.js';
 import { internetChecksum, updateChecksum16 } from '../wire/checksum.js';
 import type { MemifAddon } from './memif.js';
 
@@ -131,7 +131,11 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   memo: MEMO,
   program: PROGRAM,
   question: QUESTION,
-  ruleTree: { ...ruleTree, ...ruleTree.H, ...ruleTree.P } as unknown as Record<string, number>,
+  ruleTree: { ...RULE_TREE, ...RULE_TREE.H } as unknown as Record<string, number>,
+  ruleTuple4: { size: RULE_TREE.LAYOUT[4].tupleWords, ...RULE_TREE.LAYOUT[4].tuple },
+  ruleTuple6: { size: RULE_TREE.LAYOUT[6].tupleWords, ...RULE_TREE.LAYOUT[6].tuple },
+  rulePack4: { size: RULE_TREE.LAYOUT[4].packWords, ...RULE_TREE.LAYOUT[4].pack },
+  rulePack6: { size: RULE_TREE.LAYOUT[6].packWords, ...RULE_TREE.LAYOUT[6].pack },
 };
 /** Of these groups the addon must know every member; of the others, those that a kernel uses. */
 const WHOLE = ['columns', 'reasons'];

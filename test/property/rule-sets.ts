@@ -1,6 +1,6 @@
 /** Random 5-tuple rules that overlap a lot, headers that meet them, and the linear search that a rule tree is held against. */
-import { T, TUPLE_WORDS } from '../../src/policy/rule-tree/layout.js';
-import type { FiveTupleRule } from '../../src/policy/rule-tree/rule-tree.js';
+import { LAYOUT } from '../../src/policy/rule-tree/layout.js';
+import type { FiveTupleRule, RuleAddress } from '../../src/policy/rule-tree/rule-tree.js';
 import type { Random } from '../fuzz/mutate.js';
 
 const word = (rng: Random): number => rng.below(65_536) * 65_536 + rng.below(65_536);
@@ -9,19 +9,33 @@ const PROTOCOLS = [6, 17, 132, 1, 0, 255];
 
 export class RuleSource {
   /** Few address blocks, so that prefixes nest. */
-  private readonly blocks: number[];
+  private readonly blocks: number[][];
+  private readonly bits: number;
   constructor(
     private readonly rng: Random,
     blocks = 12,
+    private readonly family: 4 | 6 = 4,
   ) {
-    this.blocks = Array.from({ length: blocks }, () => word(rng));
+    const words = LAYOUT[family].addressWords;
+    this.bits = 32 * words;
+    this.blocks = Array.from({ length: blocks }, () => Array.from({ length: words }, () => word(rng)));
   }
-  private address(): number {
-    const block = this.blocks[this.rng.below(this.blocks.length)]!;
-    return (block ^ (word(this.rng) >>> (8 + this.rng.below(24)))) >>> 0;
+  /** `start` as far as `length`, random from there. */
+  private within(start: readonly number[], length: number): number[] {
+    return start.map((old, w) => {
+      const kept = Math.min(32, Math.max(0, length - 32 * w));
+      return kept === 32 ? old : ((old & ~(0xffffffff >>> kept)) | (word(this.rng) >>> kept)) >>> 0;
+    });
+  }
+  private address(): RuleAddress {
+    const words = this.within(this.blocks[this.rng.below(this.blocks.length)]!, 8 + this.rng.below(this.bits - 8));
+    return this.family === 4 ? words[0]! : words;
   }
   private length(): number {
-    return [0, this.rng.below(33), 8, 9, 16, 24, 32, 32][this.rng.below(8)]!;
+    const { bits } = this;
+    return [0, this.rng.below(bits + 1), bits / 4, bits / 4 + 1, bits / 2, (bits * 3) / 4, bits, bits][
+      this.rng.below(8)
+    ]!;
   }
   private range(): [number, number] {
     const port = (): number => (this.rng.oneIn(3) ? this.rng.below(65_536) : PORTS[this.rng.below(PORTS.length)]!);
@@ -53,41 +67,62 @@ export class RuleSource {
   /** Most of them inside a rule, at its ends or beside it. */
   tuples(rules: readonly FiveTupleRule[], count: number): Uint32Array {
     const { rng } = this;
-    const tuples = new Uint32Array(count * TUPLE_WORDS);
+    const { tupleWords, tuple, addressWords } = LAYOUT[this.family];
+    const tuples = new Uint32Array(count * tupleWords);
     for (let i = 0; i < count; i++) {
       const rule = rules.length === 0 || rng.oneIn(5) ? this.rule(0) : rules[rng.below(rules.length)]!;
-      const within = (prefix: number, length: number): number =>
-        length === 32 ? prefix : ((prefix & ~(0xffffffff >>> length)) | (word(rng) >>> length)) >>> 0;
       const port = ([low, high]: readonly [number, number]): number =>
         [low, high, low + rng.below(high - low + 1), (high + 1) & 0xffff, (low - 1) & 0xffff][rng.below(5)]!;
-      const at = i * TUPLE_WORDS;
-      tuples[at + T.SRC] = within(rule.src, rule.srcLength) ^ (rng.oneIn(9) ? 1 << rng.below(32) : 0);
-      tuples[at + T.DST] = within(rule.dst, rule.dstLength) ^ (rng.oneIn(9) ? 1 << rng.below(32) : 0);
-      tuples[at + T.PROTOCOL] = rng.oneIn(9) ? rng.below(256) : rule.protocol;
-      tuples[at + T.PORTS] = (port(rule.srcPorts) << 16) | port(rule.dstPorts);
+      const at = i * tupleWords;
+      tuples.set(this.within(wordsOf(rule.src), rule.srcLength), at + tuple.src);
+      tuples.set(this.within(wordsOf(rule.dst), rule.dstLength), at + tuple.dst);
+      // A bit beside it, at times.
+      if (rng.oneIn(5)) tuples[at + rng.below(2 * addressWords)]! ^= 1 << rng.below(32);
+      tuples[at + tuple.protocol] = rng.oneIn(9) ? rng.below(256) : rule.protocol;
+      tuples[at + tuple.ports] = (port(rule.srcPorts) << 16) | port(rule.dstPorts);
     }
     return tuples;
   }
 }
 
+const wordsOf = (address: RuleAddress): readonly number[] => (typeof address === 'number' ? [address] : address);
+const whole = (words: Iterable<number>): bigint => [...words].reduce((sum, each) => (sum << 32n) + BigInt(each), 0n);
+
 /** Written apart from the tree, from the rules as given. */
-export function linearSearch(rules: Iterable<FiveTupleRule>, tuples: Uint32Array, count: number): Int32Array {
-  const ordered = [...rules].sort((a, b) => a.priority - b.priority || a.id - b.id);
-  const holds = (prefix: number, length: number, address: number): boolean =>
-    Math.floor(prefix / 2 ** (32 - length)) === Math.floor(address / 2 ** (32 - length));
+export function linearSearch(
+  rules: Iterable<FiveTupleRule>,
+  tuples: Uint32Array,
+  count: number,
+  family: 4 | 6 = 4,
+): Int32Array {
+  const { tupleWords, tuple, addressWords } = LAYOUT[family];
+  const ordered = [...rules]
+    .sort((a, b) => a.priority - b.priority || a.id - b.id)
+    .map((rule) => {
+      const [srcOpen, dstOpen] = [rule.srcLength, rule.dstLength].map((length) => BigInt(32 * addressWords - length));
+      return {
+        ...rule,
+        srcOpen: srcOpen!,
+        dstOpen: dstOpen!,
+        srcPrefix: whole(wordsOf(rule.src)) >> srcOpen!,
+        dstPrefix: whole(wordsOf(rule.dst)) >> dstOpen!,
+      };
+    });
   return Int32Array.from({ length: count }, (_, i) => {
-    const at = i * TUPLE_WORDS;
-    const [src, dst, protocol] = [tuples[at + T.SRC]!, tuples[at + T.DST]!, tuples[at + T.PROTOCOL]!];
-    const [srcPort, dstPort] = [tuples[at + T.PORTS]! >>> 16, tuples[at + T.PORTS]! & 0xffff];
+    const at = i * tupleWords;
+    const address = (offset: number): bigint => whole(tuples.subarray(at + offset, at + offset + addressWords));
+    const [src, dst] = [address(tuple.src), address(tuple.dst)];
+    const protocol = tuples[at + tuple.protocol]!;
+    const [srcPort, dstPort] = [tuples[at + tuple.ports]! >>> 16, tuples[at + tuple.ports]! & 0xffff];
     const found = ordered.find(
       (rule) =>
-        holds(rule.src, rule.srcLength, src) &&
-        holds(rule.dst, rule.dstLength, dst) &&
         rule.srcPorts[0] <= srcPort &&
         srcPort <= rule.srcPorts[1] &&
         rule.dstPorts[0] <= dstPort &&
         dstPort <= rule.dstPorts[1] &&
-        (rule.protocol & rule.protocolMask) === (protocol & rule.protocolMask),
+        (rule.protocol & rule.protocolMask) === (protocol & rule.protocolMask) &&
+        src >> rule.srcOpen === rule.srcPrefix &&
+        dst >> rule.dstOpen === rule.dstPrefix,
     );
     return found?.id ?? -1;
   });

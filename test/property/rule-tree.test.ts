@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { nativeKernels, references } from '../../src/native/kernels.js';
-import { H, LANES, PACKS_MAX, UNIT_WORDS } from '../../src/policy/rule-tree/layout.js';
+import { H, LANES, LAYOUT, PACKS_MAX, UNIT_WORDS } from '../../src/policy/rule-tree/layout.js';
 import { type FiveTupleRule, RuleTree } from '../../src/policy/rule-tree/rule-tree.js';
 import { fuzzSeed, Random } from '../fuzz/mutate.js';
 import { linearSearch, RuleSource } from './rule-sets.js';
@@ -15,8 +15,9 @@ const rng = new Random(seed);
 const SLOW = process.env.SEINE_SLOW === '1';
 
 function compare(tree: RuleTree, rules: Iterable<FiveTupleRule>, tuples: Uint32Array, what: string): void {
-  const count = tuples.length / 4;
-  const expected = linearSearch(rules, tuples, count);
+  const family = tree.memory[H.FAMILY] === 6 ? 6 : 4;
+  const count = tuples.length / LAYOUT[family].tupleWords;
+  const expected = linearSearch(rules, tuples, count, family);
   for (const [form, kernels] of Object.entries(FORMS)) {
     const found = new Int32Array(count).fill(-7);
     kernels.classifyRules(tree.memory, 3, tuples, count, found);
@@ -26,11 +27,13 @@ function compare(tree: RuleTree, rules: Iterable<FiveTupleRule>, tuples: Uint32A
 }
 
 test(`rule-tree: as built, it finds what a linear search finds (seed ${seed})`, () => {
-  for (let round = 0; round < (SLOW ? 60 : 12); round++) {
-    const source = new RuleSource(rng, 1 + rng.below(20));
-    const size = [0, 1, LANES, LANES + 1, rng.below(100), PACKS_MAX * LANES + 1, rng.below(1500)][round % 7]!;
+  for (let round = 0; round < (SLOW ? 84 : 14); round++) {
+    const family = round % 2 === 0 ? 4 : 6;
+    const source = new RuleSource(rng, 1 + rng.below(20), family);
+    const size = [0, 1, LANES, LANES + 1, rng.below(100), PACKS_MAX * LANES + 1, rng.below(1500)][(round >> 1) % 7]!;
     const rules = Array.from({ length: size }, (_, id) => source.rule(id));
-    compare(RuleTree.build(rules), rules, source.tuples(rules, 1 + rng.below(700)), `${size} rules`);
+    const tree = RuleTree.build(rules, { family });
+    compare(tree, rules, source.tuples(rules, 1 + rng.below(700)), `IPv${family}, ${size} rules`);
   }
 });
 
@@ -54,13 +57,17 @@ test('rule-tree: rules that no bit tells apart lie in chains, in order', () => {
 });
 
 test(`rule-tree: so it does after thousands of changes, rebuilt between or not (seed ${seed})`, () => {
-  for (const maintained of [false, true]) {
-    const source = new RuleSource(rng, 6);
+  for (const [maintained, family] of [
+    [false, 4],
+    [true, 4],
+    [true, 6],
+  ] as const) {
+    const source = new RuleSource(rng, 6, family);
     const rules = new Map<number, FiveTupleRule>();
     let nextId = 0;
     const fresh = (): FiveTupleRule => source.rule(nextId++);
     const first = Array.from({ length: 300 }, fresh);
-    const tree = RuleTree.build(first, { ruleCapacity: 2000 });
+    const tree = RuleTree.build(first, { family, ruleCapacity: 2000 });
     for (const rule of first) rules.set(rule.id, rule);
     let rebuilt = 0;
     for (let step = 0; step < (SLOW ? 20_000 : 3000); step++) {
@@ -95,7 +102,7 @@ test(`rule-tree: so it does after thousands of changes, rebuilt between or not (
     assert.equal(tree.remove(1), false);
     compare(tree, [], source.tuples([], 50), 'emptied');
     tree.rebuild();
-    assert.equal(tree.octets, RuleTree.build([], { ruleCapacity: 2000 }).octets, 'every block came back');
+    assert.equal(tree.octets, RuleTree.build([], { family, ruleCapacity: 2000 }).octets, 'every block came back');
   }
 });
 
@@ -107,11 +114,16 @@ test('rule-tree: what a reader may still walk is not used again before it has le
   const tuples = source.tuples(rules, 500);
   const before = linearSearch(rules, tuples, 500);
   const version = memory[H.VERSION]!;
+  const blocks = [memory[H.RULES_AT]! + 2 * memory[H.RULE_CAPACITY]!, tree.octets / 4] as const;
+  const written = memory.slice(...blocks);
   // A reader in the middle of a batch, as classifyRules has it.
   memory[H.READERS + 9 * UNIT_WORDS] = memory[H.EPOCH]!;
   for (let id = 0; id < 400; id++) tree.update({ remove: [id], insert: [source.rule(1000 + id)] });
   tree.rebuild();
   const held = tree.octets;
+  assert.ok(written.length > 400 * 4);
+  const changed = memory.subarray(...blocks).findIndex((word, i) => word !== written[i]);
+  assert.equal(changed, -1, 'no published block is written again');
   const then = memory.slice();
   then[H.VERSION] = version;
   const found = new Int32Array(500);
@@ -175,10 +187,33 @@ test('rule-tree: a change that does not fit is refused whole', () => {
   refused({ insert: [source.rule(3), source.rule(3)] }, 'SEINE_ERR_POLICY_INVALID');
   refused({ insert: [{ ...source.rule(3), srcPorts: [5, 4] }] }, 'SEINE_ERR_POLICY_INVALID');
   refused({ insert: [{ ...source.rule(3), dstLength: 33 }] }, 'SEINE_ERR_POLICY_INVALID');
+  refused({ insert: [{ ...source.rule(3), src: [0, 0, 0, 1] }] }, 'SEINE_ERR_POLICY_INVALID');
   refused({ insert: [{ ...source.rule(3), priority: 0xffffffff }] }, 'SEINE_ERR_POLICY_INVALID');
   refused({ remove: [0, 7] }, 'SEINE_ERR_NOT_FOUND');
   refused({ remove: [0, 0] }, 'SEINE_ERR_NOT_FOUND');
   refused({ insert: [3, 4].map((id) => source.rule(id)) }, 'SEINE_ERR_BUSY');
   compare(tree, rules, source.tuples(rules, 100), 'unchanged');
   assert.throws(() => RuleTree.build([...rules, source.rule(1)]), { code: 'SEINE_ERR_POLICY_INVALID' });
+});
+
+test('rule-tree: the addon refuses arguments of the wrong type, size or range', () => {
+  const tree = RuleTree.build([], { family: 6 });
+  const other = new Uint32Array(tree.memory);
+  other[H.FAMILY] = 5;
+  const [tuples, results] = [new Uint32Array(100), new Int32Array(10)];
+  const refuses = (...args: unknown[]) =>
+    assert.throws(
+      () => (FORMS.native.classifyRules as (...args: unknown[]) => void)(...args),
+      (error) => error instanceof TypeError || error instanceof RangeError,
+    );
+  FORMS.native.classifyRules(tree.memory, 63, tuples, 10, results);
+  refuses(tree.memory, 64, tuples, 10, results);
+  refuses(tree.memory, 0, tuples, 11, new Int32Array(11));
+  refuses(tree.memory, 0, tuples.subarray(1), 10, results);
+  refuses(tree.memory, 0, tuples, 10, results.subarray(1));
+  refuses(tree.memory, 0, tuples, 10, new Uint32Array(10));
+  refuses(tree.memory.subarray(0, 2000), 0, tuples, 10, results);
+  refuses(new Uint32Array(4000), 0, tuples, 10, results);
+  refuses(other, 0, tuples, 10, results);
+  refuses(undefined, 0, tuples, 10, results);
 });

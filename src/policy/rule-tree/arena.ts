@@ -5,7 +5,7 @@
  */
 import { SeineError } from '../../errors.js';
 import { adviseHugePages, cacheLineOffset } from '../../native/kernels.js';
-import { CHAIN, H, HEADER_WORDS, KIND_MASK, MAGIC, NODE_MASKS, PACK_WORDS, READERS_MAX, UNIT_WORDS } from './layout.js';
+import { CHAIN, H, HEADER_WORDS, KIND_MASK, type Layout, MAGIC, READERS_MAX, UNIT_WORDS } from './layout.js';
 
 const WAIT_MS = 50;
 const PAUSE = new Int32Array(new SharedArrayBuffer(4));
@@ -29,7 +29,8 @@ export class Arena {
 
   /** ruleCapacity: slots of the table of rules. units: the most that blocks may take; memory is real only once touched. */
   constructor(
-    readonly ruleCapacity: number,
+    private readonly layout: Layout,
+    ruleCapacity: number,
     units: number,
     private readonly freeSlot: (slot: number) => void,
   ) {
@@ -50,6 +51,7 @@ export class Arena {
     this.words[H.EPOCH] = 1;
     this.words[H.RULES_AT] = HEADER_WORDS;
     this.words[H.RULE_CAPACITY] = ruleCapacity;
+    this.words[H.FAMILY] = layout.family;
   }
 
   /** A block of at least `words` words, with one reference; its content is whatever lay there. Returns its first word. */
@@ -137,8 +139,9 @@ export class Arena {
       visit(this.words[at]!);
       visit(this.words[at + 1]!);
     } else if (kind === 0 && at !== 0) {
-      const end = at + NODE_MASKS + (1 << nodeBits(this.words, at));
-      for (let i = at + NODE_MASKS; i < end; i++) if (this.words[i] !== 0) visit(this.words[i]!);
+      const first = at + this.layout.tupleWords;
+      const end = first + (1 << this.nodeBits(at));
+      for (let i = first; i < end; i++) if (this.words[i] !== 0) visit(this.words[i]!);
     }
   }
 
@@ -203,17 +206,17 @@ export class Arena {
     return false;
   }
 
+  nodeBits(at: number): number {
+    let bits = 0;
+    for (let i = 0; i < this.layout.tupleWords; i++) bits += popcount(this.words[at + i]!);
+    return bits;
+  }
   leafAt(packs: number): number {
-    return this.allocate(packs * PACK_WORDS) + packs;
+    return this.allocate(packs * this.layout.packWords) + packs;
   }
 }
 
-export function nodeBits(words: Uint32Array, at: number): number {
-  let bits = 0;
-  for (let i = 0; i < NODE_MASKS; i++) bits += popcount(words[at + i]!);
-  return bits;
-}
-export function popcount(word: number): number {
+function popcount(word: number): number {
   let n = word - ((word >>> 1) & 0x55555555);
   n = (n & 0x33333333) + ((n >>> 2) & 0x33333333);
   return Math.imul((n + (n >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;

@@ -3,8 +3,8 @@
  * doesn't fix the bit goes both ways; so bits that most rules leave open lose by themselves. Parts that fit into one pack
  * are not parted further: they cost a look-up no more than smaller ones would.
  */
-import { LANES, NODE_MASKS } from './layout.js';
-import { BITS, type RuleSlots } from './rule-slots.js';
+import { LANES } from './layout.js';
+import type { RuleSlots } from './rule-slots.js';
 
 export interface ChosenBits {
   /** In the order of choice. */
@@ -37,13 +37,15 @@ export function* chooseBits(
   mayEvict: boolean,
 ): Generator<void, ChosenBits> {
   const { care, value } = rules;
+  const words = rules.layout.tupleWords;
+  const bitCount = 32 * words;
   let parts: ChosenBits['parts'] = [{ slots, pattern: 0, depth: 0 }];
   const done: ChosenBits['parts'] = [];
   const bits: number[] = [];
   const evicted: number[] = [];
-  const used = new Uint8Array(BITS);
-  const [ones, zeros] = [new Uint32Array(BITS), new Uint32Array(BITS)];
-  const cost = new Float64Array(BITS);
+  const used = new Uint8Array(bitCount);
+  const [ones, zeros] = [new Uint32Array(bitCount), new Uint32Array(bitCount)];
+  const cost = new Float64Array(bitCount);
   let work = 0;
   while (bits.length < bitsMax && parts.length > 0) {
     cost.fill(0);
@@ -53,7 +55,7 @@ export function* chooseBits(
       ones.fill(0);
       zeros.fill(0);
       for (const slot of part.slots) {
-        for (let w = 0, at = slot * NODE_MASKS; w < NODE_MASKS; w++, at++) {
+        for (let w = 0, at = slot * words; w < words; w++, at++) {
           const values = value[at]!;
           for (let left = care[at]!; left !== 0; ) {
             const low = left & -left;
@@ -63,16 +65,16 @@ export function* chooseBits(
             else zeros[bit]!++;
           }
         }
-        if ((work += 96) > WORK) {
+        if ((work += bitCount) > WORK) {
           work = 0;
           yield;
         }
       }
       now += weight(size);
-      for (let bit = 0; bit < BITS; bit++) cost[bit]! += weight(size - ones[bit]!) + weight(size - zeros[bit]!);
+      for (let bit = 0; bit < bitCount; bit++) cost[bit]! += weight(size - ones[bit]!) + weight(size - zeros[bit]!);
     }
     let best = -1;
-    for (let bit = 0; bit < BITS; bit++) if (used[bit] === 0 && (best < 0 || cost[bit]! < cost[best]!)) best = bit;
+    for (let bit = 0; bit < bitCount; bit++) if (used[bit] === 0 && (best < 0 || cost[bit]! < cost[best]!)) best = bit;
     if (cost[best]! > now * (1 - GAIN)) break;
     used[best] = 1;
     const word = best >>> 5;
@@ -82,7 +84,7 @@ export function* chooseBits(
       for (let side = 0; side < 2; side++) {
         const wanted = side === 1 ? mask : 0;
         const kept = all.filter((slot) => {
-          const at = slot * NODE_MASKS + word;
+          const at = slot * words + word;
           return (care[at]! & mask) === 0 || (value[at]! & mask) === wanted;
         });
         const part = { slots: kept, pattern: pattern | (side << bits.length), depth: depth + 1 };

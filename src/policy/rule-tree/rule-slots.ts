@@ -1,15 +1,18 @@
 /** The writer's own copy of the rules, by slot: the five words that a pack holds, and the bits that each rule fixes. */
-import { NODE_MASKS } from './layout.js';
+import type { Layout } from './layout.js';
 
-/** A rule over IPv4 5-tuples, host order. Of the rules that match, the lowest priority wins, then the lowest id. */
+/** An IPv4 address as a number, an IPv6 address as four words, most significant first; host order. */
+export type RuleAddress = number | readonly number[];
+
+/** A rule over 5-tuples. Of the rules that match, the lowest priority wins, then the lowest id. */
 export interface FiveTupleRule {
   /** Below 2^31, unique in its tree; what a classification answers with. */
   id: number;
   /** Below 2^32 − 1. */
   priority: number;
-  src: number;
+  src: RuleAddress;
   srcLength: number;
-  dst: number;
+  dst: RuleAddress;
   dstLength: number;
   /** Inclusive. */
   srcPorts: readonly [number, number];
@@ -19,14 +22,12 @@ export interface FiveTupleRule {
   protocolMask: number;
 }
 
-/** Words of a rule as in a pack (layout.ts P): src, dst, meta, sport, dport. */
-export const FIELDS = 5;
-export const BITS = 32 * NODE_MASKS;
+/** Prefixes no longer than this fix too little to part rules by. */
+const WIDE_LENGTH = { 4: 8, 6: 20 } as const;
 
-/** Prefixes no longer than this are held by few rules' first bits, and part nothing. */
-const WIDE_LENGTH = 8;
-
-const prefixMask = (length: number): number => (length === 0 ? 0 : (-1 << (32 - length)) >>> 0);
+/** The mask of an address's word whose first bit is bit `from`. */
+const prefixMask = (length: number, from: number): number =>
+  length <= from ? 0 : length >= from + 32 ? 0xffffffff : (-1 << (32 + from - length)) >>> 0;
 /** Bits in which all ports of a range agree. */
 function commonBits(low: number, high: number): number {
   const differ = low ^ high;
@@ -34,7 +35,9 @@ function commonBits(low: number, high: number): number {
 }
 
 export class RuleSlots {
+  /** Per slot, in a pack's order: addresses, meta, ports. */
   readonly fields: Uint32Array;
+  readonly fieldWords: number;
   /** Per slot, in the order of a node's masks: the bits that every header of the rule has alike, and their values. */
   readonly care: Uint32Array;
   readonly value: Uint32Array;
@@ -43,10 +46,14 @@ export class RuleSlots {
   private readonly free: number[] = [];
   private next = 0;
 
-  constructor(readonly capacity: number) {
-    this.fields = new Uint32Array(capacity * FIELDS);
-    this.care = new Uint32Array(capacity * NODE_MASKS);
-    this.value = new Uint32Array(capacity * NODE_MASKS);
+  constructor(
+    readonly layout: Layout,
+    readonly capacity: number,
+  ) {
+    this.fieldWords = 2 * layout.addressWords + 3;
+    this.fields = new Uint32Array(capacity * this.fieldWords);
+    this.care = new Uint32Array(capacity * layout.tupleWords);
+    this.value = new Uint32Array(capacity * layout.tupleWords);
     this.rules = [];
   }
   get count(): number {
@@ -68,24 +75,28 @@ export class RuleSlots {
     const slot = this.free.pop() ?? this.next++;
     this.rules[slot] = rule;
     this.byId.set(rule.id, slot);
-    const [srcMask, dstMask] = [prefixMask(rule.srcLength), prefixMask(rule.dstLength)];
     const { fields, care, value } = this;
-    let at = slot * FIELDS;
-    fields[at++] = rule.src & srcMask;
-    fields[at++] = rule.dst & dstMask;
-    fields[at++] =
-      (32 - rule.srcLength) | ((32 - rule.dstLength) << 8) | (rule.protocol << 16) | (rule.protocolMask << 24);
-    fields[at++] = rule.srcPorts[0] | ((rule.srcPorts[1] ^ 0xffff) << 16);
-    fields[at] = rule.dstPorts[0] | ((rule.dstPorts[1] ^ 0xffff) << 16);
-    at = slot * NODE_MASKS;
-    care[at] = dstMask;
-    care[at + 1] = srcMask;
-    care[at + 2] = rule.protocolMask;
-    care[at + 3] = (commonBits(...rule.srcPorts) << 16) | commonBits(...rule.dstPorts);
-    value[at] = rule.dst & dstMask;
-    value[at + 1] = rule.src & srcMask;
-    value[at + 2] = rule.protocol & rule.protocolMask;
-    value[at + 3] = ((rule.srcPorts[0] << 16) | rule.dstPorts[0]) & care[at + 3]!;
+    const { addressWords, tupleWords, tuple } = this.layout;
+    let field = slot * this.fieldWords;
+    const at = slot * tupleWords;
+    for (const [address, length, offset] of [
+      [rule.src, rule.srcLength, tuple.src],
+      [rule.dst, rule.dstLength, tuple.dst],
+    ] as const)
+      for (let w = 0; w < addressWords; w++) {
+        const mask = prefixMask(length, 32 * w);
+        care[at + offset + w] = mask;
+        fields[field++] = value[at + offset + w] = (typeof address === 'number' ? address : address[w]!) & mask;
+      }
+    const bits = 32 * addressWords;
+    fields[field++] =
+      (bits - rule.srcLength) | ((bits - rule.dstLength) << 8) | (rule.protocol << 16) | (rule.protocolMask << 24);
+    fields[field++] = rule.srcPorts[0] | ((rule.srcPorts[1] ^ 0xffff) << 16);
+    fields[field] = rule.dstPorts[0] | ((rule.dstPorts[1] ^ 0xffff) << 16);
+    care[at + tuple.protocol] = rule.protocolMask;
+    value[at + tuple.protocol] = rule.protocol & rule.protocolMask;
+    care[at + tuple.ports] = (commonBits(...rule.srcPorts) << 16) | commonBits(...rule.dstPorts);
+    value[at + tuple.ports] = ((rule.srcPorts[0] << 16) | rule.dstPorts[0]) & care[at + tuple.ports]!;
     return slot;
   }
   /** The id is free at once; the slot only with `freeSlot`, when no reader can meet it any more. */
@@ -100,7 +111,7 @@ export class RuleSlots {
   /** Does the rule leave so much of an address open (0 dst, 1 src) that bits of it would only make copies? */
   readonly wide = (slot: number, dimension: number): boolean => {
     const { dstLength, srcLength } = this.rules[slot]!;
-    return (dimension === 0 ? dstLength : srcLength) <= WIDE_LENGTH;
+    return (dimension === 0 ? dstLength : srcLength) <= WIDE_LENGTH[this.layout.family];
   };
   /** Order of precedence. */
   readonly compare = (a: number, b: number): number => {

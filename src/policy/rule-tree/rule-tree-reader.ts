@@ -9,7 +9,7 @@ export class RuleTreeReader {
   ) {}
 
   /**
-   * tuples: four words a header (layout.ts T: dst, src, protocol, source port << 16 | destination port), host order.
+   * tuples: dst, src, protocol, source port << 16 | destination port of each header (layout.ts: 4 words, IPv6: 10).
    * results: of each header the id of the first rule that matches, or −1. All of one call are judged by one state of the
    * rules. Cost: `npm run bench -- --rows classifier`.
    */
