@@ -1,7 +1,7 @@
 /** `seine check`: what would be enforced, without running anything. */
 import type { Command } from 'commander';
 import { assignPorts } from '../objects/ports.js';
-import { compileForwarding } from '../pipeline/forwarding.js';
+import { compileForwarding } from '../pipeline/forwarding-tables.js';
 import { VXLAN_PORT } from '../pipeline/decapsulate.js';
 import { compilePolicies } from '../policy/compile.js';
 import { RuleRegistry } from '../policy/rule-registry.js';

@@ -20,16 +20,27 @@ import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record
 import { formatAddress } from '../flow/ip-address.js';
 import { counterIndex, SharedCounters } from '../metrics/shared-counters.js';
 import { adviseHugePages, kernels } from '../native/kernels.js';
-import type { ClusterObjects, Pod } from '../objects/model.js';
-import { assignPorts, type PortTable } from '../objects/ports.js';
+import type { ClusterObjects, Namespace, NetworkPolicy, Pod } from '../objects/model.js';
+import { assignLocalPorts, isLocal, type PortTable } from '../objects/ports.js';
 import { readManifest } from '../objects/read.js';
-import { applyObjects, deleteObject, emptyObjects } from '../objects/store.js';
-import { compileForwarding, Forwarding, type ForwardingData } from '../pipeline/forwarding.js';
+import {
+  commit,
+  copyOf,
+  emptyObjects,
+  type ObjectDelta,
+  type PlannedChange,
+  planApply,
+  planDelete,
+} from '../objects/store.js';
+import { Forwarding, type ForwardingData } from '../pipeline/forwarding.js';
+import { ForwardingTables } from '../pipeline/forwarding-tables.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import { VXLAN_PORT } from '../pipeline/decapsulate.js';
 import { type Generation, type ShardSettings, Total } from '../pipeline/shard.js';
-import { compilePolicies, type CompiledPolicy } from '../policy/compile.js';
+import { wholeDelta } from '../policy/compile.js';
+import { PolicyCompiler, type PolicyDelta, type PolicyUpdate } from '../policy/compiler.js';
 import { RuleRegistry } from '../policy/rule-registry.js';
+import type { PolicyTables } from '../policy/tables.js';
 import { type Fault, readFault } from '../worker/fault.js';
 import { ShardRunner } from '../worker/shard-runner.js';
 import type { FromWorker, ToWorker, WorkerTask } from '../worker/worker.js';
@@ -75,6 +86,13 @@ interface WorkerSlot {
   awaiting: Map<string, () => void>;
 }
 
+/** Objects of a change that is compiled in one go: more, and other work comes between. */
+const SMALL_CHANGE = 16;
+
+const of = <T>(deltas: readonly ObjectDelta[], kind: ObjectDelta['kind']) =>
+  deltas.filter((delta) => delta.kind === kind) as { key: string; before: T | undefined; after: T | undefined }[];
+const endpointsOf = ({ podByPort }: PortTable) => [...podByPort].map(([port, pod]) => ({ port, pod }));
+
 /** Restarts of one worker within a minute before the engine gives up on it. */
 const RESTARTS_PER_MINUTE = 20;
 
@@ -89,11 +107,16 @@ export class Engine implements EngineView {
   private readonly slots: WorkerSlot[] = [];
   private readonly counterBlocks: SharedCounters[];
   private readonly registry = new RuleRegistry();
-  private objects: ClusterObjects;
+  /** Its own: changed in place, once a change can't be refused any more. */
+  private readonly objects: ClusterObjects;
+  private localPods: Map<string, Pod>;
   private portTable: PortTable;
-  private compiled!: CompiledPolicy;
-  private forwardingData!: ForwardingData;
-  private forwarding!: Forwarding;
+  private policy = new PolicyCompiler(this.registry);
+  private policyTables: PolicyTables;
+  /** What `policies` answers while a change is being compiled. */
+  private policiesBefore: PolicyInfo[] | null = null;
+  private forwardingTables: ForwardingTables;
+  private forwarding: Forwarding;
   private generation = 0;
   private applying: Promise<unknown> = Promise.resolve();
   private closing = false;
@@ -118,7 +141,7 @@ export class Engine implements EngineView {
     const { config } = options;
     this.config = config;
     this.fault = readFault(process.env);
-    this.objects = options.objects ?? emptyObjects();
+    this.objects = copyOf(options.objects ?? emptyObjects());
     this.fabric = makeFabric(config.workers, config.conntrack.max);
     for (const { buffer } of this.fabric.tables) adviseHugePages(new Uint32Array(buffer));
     this.own = new ThreadDispatcher(this.fabric, 0);
@@ -128,8 +151,13 @@ export class Engine implements EngineView {
     this.counterBlocks = this.fabric.counters.map((memory) => new SharedCounters(memory));
     this.inbox = new RecordsInbox(this.fabric.records, options.holdRecords ?? false);
     this.inbox.listen((words) => this.tellWatchers(words));
-    this.portTable = assignPorts(this.objects, config.node, config.hostGateway, null);
-    this.compile(this.objects, this.portTable);
+    this.localPods = new Map([...this.objects.pods].filter(([, pod]) => isLocal(pod, config.node)));
+    this.portTable = assignLocalPorts([...this.localPods.values()], config.hostGateway, null);
+    this.policyTables = this.policy.update(wholeDelta(this.objects, endpointsOf(this.portTable))).tables;
+    this.forwardingTables = this.allForwarding();
+    this.forwarding = new Forwarding(this.forwardingTables.data);
+    this.own.forwarding = this.forwarding;
+    this.writeRewriteTable(this.forwardingTables.data);
     this.doorbell = new Doorbell(new Int32Array(this.fabric.bells), 0);
     void this.doorbell.listen(() => {
       this.own.pump();
@@ -361,26 +389,19 @@ export class Engine implements EngineView {
   // --- objects ---
 
   private currentGeneration(): Generation {
-    return { generation: this.generation, policy: this.compiled.tables, forwarding: this.forwardingData };
+    return { generation: this.generation, policy: this.policyTables, forwarding: this.forwardingTables.data };
+  }
+  private allForwarding(): ForwardingTables {
+    const { node, tunnelPort } = this.config;
+    return new ForwardingTables(this.objects, this.portTable, { node, tunnelPort: tunnelPort || VXLAN_PORT });
   }
 
-  private compile(objects: ClusterObjects, table: PortTable): void {
-    const { config } = this;
-    this.compiled = compilePolicies({
-      objects,
-      endpoints: [...table.podByPort].map(([port, pod]) => ({ port, pod })),
-      registry: this.registry,
-    });
-    this.forwardingData = compileForwarding(objects, table, config.node, config.tunnelPort || VXLAN_PORT);
-    this.forwarding = new Forwarding(this.forwardingData);
-    this.own.forwarding = this.forwarding;
-    this.writeRewriteTable();
-  }
-
-  private writeRewriteTable(): void {
-    const { nodes, ports, gatewayMac } = this.forwardingData;
-    for (const { port, mac, kind } of ports) this.rewrite.setPort(port, kind === 2 ? gatewayMac : mac);
-    const self = nodes[0];
+  /** `news`: of nodes and ports those that may have changed. */
+  private writeRewriteTable({ nodes, ports }: Partial<ForwardingData>): void {
+    const { gatewayMac, nodes: all } = this.forwardingTables.data;
+    for (const { port, mac, kind } of ports ?? []) this.rewrite.setPort(port, kind === 2 ? gatewayMac : mac);
+    if (nodes === undefined) return;
+    const self = all[0];
     nodes.forEach((node, index) => {
       if (index === 0 || self === undefined) return;
       const family = self.ip4 !== null && node.ip4 !== null ? 4 : self.ip6 !== null && node.ip6 !== null ? 6 : null;
@@ -407,15 +428,12 @@ export class Engine implements EngineView {
   apply(manifest: string, options: { origin: string; dryRun?: boolean; prune?: boolean }): Promise<ApplyResult> {
     return this.serially(async () => {
       const { inputs, warnings } = readManifest(manifest, options.origin);
-      const { objects, changes } = applyObjects(this.objects, inputs, { prune: options.prune ?? false });
-      return this.change(objects, changes, warnings, options.dryRun ?? false);
+      const plan = planApply(this.objects, inputs, { prune: options.prune ?? false });
+      return this.change(plan, warnings, options.dryRun ?? false);
     });
   }
   delete(kind: string, namespace: string | null, name: string): Promise<ApplyResult> {
-    return this.serially(async () => {
-      const { objects, changes } = deleteObject(this.objects, kind, namespace, name);
-      return this.change(objects, changes, [], false);
-    });
+    return this.serially(() => this.change(planDelete(this.objects, kind, namespace, name), [], false));
   }
   private serially<T>(work: () => Promise<T>): Promise<T> {
     const result = this.applying.then(work);
@@ -423,38 +441,109 @@ export class Engine implements EngineView {
     return result;
   }
 
-  private async change(
-    objects: ClusterObjects,
-    changes: ApplyResult['changes'],
-    warnings: string[],
-    dryRun: boolean,
-  ): Promise<ApplyResult> {
-    const table = assignPorts(objects, this.config.node, this.config.hostGateway, this.portTable);
-    const nothing = changes.every(({ change }) => change === 'unchanged');
-    if (dryRun || nothing) return { changes, warnings, generation: this.generation };
+  /** All or nothing: what may be refused is refused before anything has changed. */
+  private async change({ changes, deltas }: PlannedChange, warnings: string[], dryRun: boolean): Promise<ApplyResult> {
+    const pods = of<Pod>(deltas, 'Pod');
+    const before = this.portTable;
+    const { local, table } = this.portsAfter(pods);
+    if (dryRun || deltas.length === 0) return { changes, warnings, generation: this.generation };
     const started = process.hrtime.bigint();
-    const before = { compiled: this.compiled, table: this.portTable };
-    this.compile(objects, table);
-    this.generation++;
-    this.objects = objects;
+    const { tables, touched } = await this.compilePolicy({
+      namespaces: of<Namespace>(deltas, 'Namespace'),
+      pods,
+      policies: of<NetworkPolicy>(deltas, 'NetworkPolicy'),
+      endpoints: table === before ? null : endpointsOf(table),
+    });
+    commit(this.objects, deltas);
+    this.localPods = local;
     this.portTable = table;
-    await this.ask({ type: 'swap', generation: this.currentGeneration() }, `swap ${this.generation}`);
-    this.bumpEpochs(before.compiled, before.table, changes);
+    this.policyTables = tables;
+    const news = this.updateForwarding(deltas, pods);
+    this.generation++;
+    await this.ask(
+      { type: 'swap', generation: { generation: this.generation, policy: tables, forwarding: news } },
+      `swap ${this.generation}`,
+    );
+    this.bumpEpochs(touched, before, changes);
     const seconds = Number(process.hrtime.bigint() - started) / 1e9;
     for (const listener of this.applyListeners) listener(seconds);
     return { changes, warnings, generation: this.generation };
   }
 
+  /** Local pods and their ports after a change of pods; the same tables where it touches none of them. */
+  private portsAfter(pods: readonly { key: string; after: Pod | undefined }[]): {
+    local: Map<string, Pod>;
+    table: PortTable;
+  } {
+    const { node, hostGateway } = this.config;
+    let local = this.localPods;
+    for (const { key, after } of pods) {
+      const isHere = after !== undefined && isLocal(after, node);
+      if (!isHere && !local.has(key)) continue;
+      if (local === this.localPods) local = new Map(local);
+      if (isHere) local.set(key, after);
+      else local.delete(key);
+    }
+    if (local === this.localPods) return { local, table: this.portTable };
+    return { local, table: assignLocalPorts([...local.values()], hostGateway, this.portTable) };
+  }
+
+  /** In short steps, so that this thread's front ends are held up no longer than by one. */
+  private async compilePolicy(delta: PolicyDelta): Promise<PolicyUpdate> {
+    const size = delta.policies.length + delta.pods.length + delta.namespaces.length;
+    if (size > SMALL_CHANGE) this.policiesBefore = this.policy.policyInfos();
+    try {
+      const steps = this.policy.steps(delta);
+      for (let began = performance.now(); ; ) {
+        const { done, value } = steps.next();
+        if (done) return value;
+        if (size <= SMALL_CHANGE || performance.now() - began < 1) continue;
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        began = performance.now();
+      }
+    } catch (error) {
+      // Refused, nothing has changed. By any other error the compiler is of no use any more: one that knows what is in force.
+      if (!(error instanceof SeineError)) {
+        this.policy = new PolicyCompiler(this.registry);
+        this.policyTables = this.policy.update(wholeDelta(this.objects, endpointsOf(this.portTable))).tables;
+      }
+      throw error;
+    } finally {
+      this.policiesBefore = null;
+    }
+  }
+
+  /** What of the forwarding tables is new, null: nothing. */
+  private updateForwarding(
+    deltas: readonly ObjectDelta[],
+    pods: readonly { before: Pod | undefined; after: Pod | undefined }[],
+  ): Partial<ForwardingData> | null {
+    let news: Partial<ForwardingData> | null;
+    if (deltas.some(({ kind }) => kind === 'Node')) {
+      this.forwardingTables = this.allForwarding();
+      news = this.forwardingTables.data;
+    } else {
+      const moved = pods.flatMap(({ before, after }) => [before, after]);
+      news = this.forwardingTables.update(this.objects, moved, this.portTable, (ip) => this.policy.podsAt(ip));
+    }
+    if (news === null) return null;
+    this.forwarding = this.forwarding.changed(news);
+    this.own.forwarding = this.forwarding;
+    this.writeRewriteTable(news);
+    return news;
+  }
+
   /** Only connections of endpoints that a change touched are decided again. */
-  private bumpEpochs(before: CompiledPolicy, table: PortTable, changes: ApplyResult['changes']): void {
+  private bumpEpochs(decisions: ReadonlySet<number>, before: PortTable, changes: ApplyResult['changes']): void {
     const epochs = new Int32Array(this.fabric.shared.epochs);
-    const touched = new Set<number>();
-    const ports = new Set([...table.podByPort.keys(), ...this.portTable.podByPort.keys()]);
-    const identity = (pod: Pod | undefined): string =>
-      pod === undefined ? '' : JSON.stringify([pod.namespace, pod.name, pod.ips, pod.annotations['seine.dev/mac']]);
-    for (const port of ports) {
-      if (before.endpointDigest.get(port) !== this.compiled.endpointDigest.get(port)) touched.add(port);
-      if (identity(table.podByPort.get(port)) !== identity(this.portTable.podByPort.get(port))) touched.add(port);
+    const touched = new Set(decisions);
+    if (before !== this.portTable) {
+      const identity = (pod: Pod | undefined): string =>
+        pod === undefined ? '' : JSON.stringify([pod.namespace, pod.name, pod.ips, pod.annotations['seine.dev/mac']]);
+      for (const port of new Set([...before.podByPort.keys(), ...this.portTable.podByPort.keys()])) {
+        const [was, is] = [before.podByPort.get(port), this.portTable.podByPort.get(port)];
+        if (was !== is && identity(was) !== identity(is)) touched.add(port);
+      }
     }
     if (changes.some(({ kind, change }) => (kind === 'Pod' || kind === 'Node') && change !== 'unchanged')) {
       touched.add(Port.Tunnel);
@@ -513,7 +602,7 @@ export class Engine implements EngineView {
     return !this.closing && this.slots.length > 0 && this.slots.every(({ state }) => state === 'serving');
   }
   metering(): boolean {
-    return this.forwardingData.metering;
+    return this.forwarding.metering;
   }
   ports(): PortInfo[] {
     return this.portTable.ports;
@@ -538,7 +627,7 @@ export class Engine implements EngineView {
     return this.registry.get(id);
   }
   policies(): PolicyInfo[] {
-    return this.compiled.policies;
+    return this.policiesBefore ?? this.policy.policyInfos();
   }
   services(): ReturnType<EngineView['services']> {
     return [...this.objects.services.values()].map(({ namespace, name, type, clusterIPs, ports }) => ({

@@ -11,15 +11,29 @@ export interface PortTable {
 
 const LAST_POD_PORT = 65_532;
 
-export function assignPorts(
+/** Has the pod a port on this node (null: all pods are here)? */
+export const isLocal = (pod: Pod, node: string | null): boolean =>
+  pod.ips.length > 0 &&
+  !pod.hostNetwork &&
+  pod.phase !== 'Succeeded' &&
+  pod.phase !== 'Failed' &&
+  (node === null || pod.nodeName === node);
+
+export const assignPorts = (
   objects: ClusterObjects,
   node: string | null,
   hostGateway: string,
   previous: PortTable | null,
-): PortTable {
-  const pods = [...objects.pods.values()]
-    .filter((pod) => pod.ips.length > 0 && !pod.hostNetwork && pod.phase !== 'Succeeded' && pod.phase !== 'Failed')
-    .filter((pod) => node === null || pod.nodeName === node)
+): PortTable =>
+  assignLocalPorts(
+    [...objects.pods.values()].filter((pod) => isLocal(pod, node)),
+    hostGateway,
+    previous,
+  );
+
+/** Of local pods, in any order. */
+export function assignLocalPorts(local: readonly Pod[], hostGateway: string, previous: PortTable | null): PortTable {
+  const pods = local
     .map((pod) => ({ pod, key: `${pod.namespace}/${pod.name}`, order: Buffer.from(`${pod.namespace}\0${pod.name}`) }))
     .sort((a, b) => Buffer.compare(a.order, b.order));
   const taken = new Map<number, string>();

@@ -1,4 +1,4 @@
-/** Changes to a set of objects: pure functions, each giving a new set. */
+/** Changes to a set of objects: planned first, then taken up in place by whoever owns the set, or as a new set. */
 import { isDeepStrictEqual } from 'node:util';
 import type { ObjectChange } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
@@ -23,14 +23,19 @@ export const emptyObjects = (): ClusterObjects => ({
   networkPolicies: new Map(),
 });
 
-const copy = (objects: ClusterObjects) => ({
-  namespaces: new Map(objects.namespaces),
-  pods: new Map(objects.pods),
-  nodes: new Map(objects.nodes),
-  services: new Map(objects.services),
-  endpointSlices: new Map(objects.endpointSlices),
-  networkPolicies: new Map(objects.networkPolicies),
-});
+/** One object's change: undefined where it is not there. */
+export interface ObjectDelta {
+  kind: KnownKind;
+  key: string;
+  before: unknown;
+  after: unknown;
+}
+/** What an apply or a delete would do. Nothing is changed yet. */
+export interface PlannedChange {
+  changes: ObjectChange[];
+  deltas: ObjectDelta[];
+}
+type MutableObjects = { [Field in keyof ClusterObjects]: Map<string, unknown> };
 
 const named = (kind: string, key: string): { namespace: string | null; name: string } => {
   const slash = key.indexOf('/');
@@ -39,41 +44,42 @@ const named = (kind: string, key: string): { namespace: string | null; name: str
     : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
 };
 
-/** `prune`: objects that the manifest doesn't hold are deleted. */
-export function applyObjects(
+/** `prune`: objects that the manifest doesn't hold are deleted. Costs what the manifest holds, but for a prune. */
+export function planApply(
   current: ClusterObjects,
   inputs: readonly ObjectInput[],
   { prune = false }: { prune?: boolean } = {},
-): { objects: ClusterObjects; changes: ObjectChange[] } {
-  const next = copy(current);
+): PlannedChange {
   const changes: ObjectChange[] = [];
-  const given = new Set<string>();
+  const deltas = new Map<string, ObjectDelta>();
   for (const { kind, key, value } of inputs) {
-    const map = next[MAP_OF[kind]] as Map<string, unknown>;
-    const before = map.get(key);
-    given.add(`${kind} ${key}`);
+    const id = `${kind} ${key}`;
+    const known = deltas.get(id);
+    const before = known === undefined ? current[MAP_OF[kind]].get(key) : known.after;
     const change = before === undefined ? 'created' : isDeepStrictEqual(before, value) ? 'unchanged' : 'configured';
-    if (change !== 'unchanged') map.set(key, value);
+    if (known === undefined) deltas.set(id, { kind, key, before, after: change === 'unchanged' ? before : value });
+    else if (change !== 'unchanged') known.after = value;
     changes.push({ kind, ...named(kind, key), change });
   }
   if (prune) {
-    for (const [kind, field] of Object.entries(MAP_OF)) {
-      for (const key of [...next[field].keys()]) {
-        if (given.has(`${kind} ${key}`)) continue;
-        next[field].delete(key);
+    for (const [kind, field] of Object.entries(MAP_OF) as [KnownKind, keyof ClusterObjects][]) {
+      for (const [key, before] of current[field]) {
+        const id = `${kind} ${key}`;
+        if (deltas.has(id)) continue;
+        deltas.set(id, { kind, key, before, after: undefined });
         changes.push({ kind, ...named(kind, key), change: 'deleted' });
       }
     }
   }
-  return { objects: next, changes };
+  return { changes, deltas: [...deltas.values()].filter(({ before, after }) => before !== after) };
 }
 
-export function deleteObject(
+export function planDelete(
   current: ClusterObjects,
   kind: string,
   namespace: string | null,
   name: string,
-): { objects: ClusterObjects; changes: ObjectChange[] } {
+): PlannedChange {
   const match = Object.keys(MAP_OF).find((known) => known.toLowerCase() === kind.toLowerCase()) as
     | KnownKind
     | undefined;
@@ -85,9 +91,42 @@ export function deleteObject(
   }
   const clusterWide = match === 'Namespace' || match === 'Node';
   const key = clusterWide ? name : `${namespace ?? 'default'}/${name}`;
-  const next = copy(current);
-  if (!(next[MAP_OF[match]] as Map<string, unknown>).delete(key)) {
-    throw new SeineError('SEINE_ERR_NOT_FOUND', `${match} ${key} does not exist`);
+  const before: unknown = current[MAP_OF[match]].get(key);
+  if (before === undefined) throw new SeineError('SEINE_ERR_NOT_FOUND', `${match} ${key} does not exist`);
+  return {
+    changes: [{ kind: match, ...named(match, key), change: 'deleted' }],
+    deltas: [{ kind: match, key, before, after: undefined }],
+  };
+}
+
+/** Takes a plan up in place: whoever holds the objects sees it. An object that is changed keeps its place among the others. */
+export function commit(objects: ClusterObjects, deltas: readonly ObjectDelta[]): void {
+  for (const { kind, key, after } of deltas) {
+    const map = (objects as MutableObjects)[MAP_OF[kind]];
+    if (after === undefined) map.delete(key);
+    else map.set(key, after);
   }
-  return { objects: next, changes: [{ kind: match, ...named(match, key), change: 'deleted' }] };
+}
+/** A set of one's own with the same objects. */
+export const copyOf = (objects: ClusterObjects): ClusterObjects => ({
+  namespaces: new Map(objects.namespaces),
+  pods: new Map(objects.pods),
+  nodes: new Map(objects.nodes),
+  services: new Map(objects.services),
+  endpointSlices: new Map(objects.endpointSlices),
+  networkPolicies: new Map(objects.networkPolicies),
+});
+
+const asNewSet = (current: ClusterObjects, { changes, deltas }: PlannedChange) => {
+  const objects = copyOf(current);
+  commit(objects, deltas);
+  return { objects, changes };
+};
+/** planApply's outcome as a new set. */
+export function applyObjects(
+  current: ClusterObjects,
+  inputs: readonly ObjectInput[],
+  options: { prune?: boolean } = {},
+): { objects: ClusterObjects; changes: ObjectChange[] } {
+  return asNewSet(current, planApply(current, inputs, options));
 }

@@ -1,13 +1,11 @@
 /**
- * Where a destination address lies, and who may say to be whom: compiled from Pods and Nodes off the path, read by the
- * stages. Shared typed arrays, so that handing it to workers copies little. Sources: contract "Ports", behaviour §2 Routing.
+ * Where a destination address lies, and who may say to be whom: compiled from Pods and Nodes off the path (forwarding-tables.ts),
+ * read by the stages. Shared typed arrays, so that handing it to workers copies little.
  */
 import { Port } from '../batch/drop-reason.js';
-import { AddressMap, AddressMapBuilder, type AddressMapData } from '../flow/address-map.js';
-import { parseAddress, parseCidr, parseMac } from '../flow/ip-address.js';
+import { AddressMap, type AddressMapData } from '../flow/address-map.js';
+import { parseMac } from '../flow/ip-address.js';
 import { crc32c } from '../wire/crc32c.js';
-import type { ClusterObjects } from '../objects/model.js';
-import type { PortTable } from '../objects/ports.js';
 
 /** A route's kind (high octet of the map's value) and number (port, or node index). */
 export const Route = {
@@ -53,137 +51,33 @@ export function gatewayMacOf(nodeName: string, annotation: string | undefined): 
   return [2, high & 0xff, (low >>> 24) & 0xff, (low >>> 16) & 0xff, (low >>> 8) & 0xff, low & 0xff];
 }
 
-/** First address of a CIDR's range: network + 1 (Antrea's gateway). */
-function firstAddress(words: readonly number[], family: 4 | 6): number[] {
-  const first = [...words];
-  const last = family === 4 ? 0 : 3;
-  first[last] = (first[last]! + 1) >>> 0;
-  return first;
-}
-
-export function compileForwarding(
-  objects: ClusterObjects,
-  table: PortTable,
-  node: string | null,
-  tunnelPort: number,
-): ForwardingData {
-  const routes = new AddressMapBuilder();
-  const owners = new AddressMapBuilder();
-  const ownNode = new AddressMapBuilder();
-  const peers = new AddressMapBuilder();
-  const nodes: NodePeer[] = [];
-  const self = node === null ? undefined : objects.nodes.get(node);
-  const others = [...objects.nodes.values()].filter((other) => other.name !== node);
-  const index = new Map<string, number>();
-  for (const each of [self, ...others]) {
-    const ips = (each?.internalIPs ?? []).map(parseAddress).filter((ip) => ip !== null);
-    const mac = each?.annotations['seine.dev/mac'];
-    if (each !== undefined) index.set(each.name, nodes.length);
-    nodes.push({
-      name: each?.name ?? node ?? '',
-      ip4: ips.find((ip) => ip.family === 4)?.words.slice() ?? null,
-      ip6: ips.find((ip) => ip.family === 6)?.words.slice() ?? null,
-      mac: mac === undefined ? null : Array.from(parseMac(mac) ?? []),
-    });
-  }
-  if (node !== null) {
-    for (const other of others) {
-      for (const cidr of other.podCIDRs) {
-        const parsed = parseCidr(cidr);
-        if (parsed)
-          routes.add(parsed.family, parsed.words, parsed.prefixLength, (Route.Tunnel << 24) | index.get(other.name)!);
-      }
-      for (const ip of other.internalIPs) {
-        const parsed = parseAddress(ip);
-        if (parsed) peers.add(parsed.family, parsed.words, parsed.family === 4 ? 32 : 128, index.get(other.name)!);
-      }
-    }
-    for (const cidr of self?.podCIDRs ?? []) {
-      const parsed = parseCidr(cidr);
-      if (parsed) routes.add(parsed.family, parsed.words, parsed.prefixLength, Route.NoSuchEndpoint << 24);
-    }
-  }
-  for (const pod of objects.pods.values()) {
-    if (node === null || pod.hostNetwork || pod.nodeName === null || pod.nodeName === node) continue;
-    if (pod.phase === 'Succeeded' || pod.phase === 'Failed') continue;
-    const peer = index.get(pod.nodeName);
-    for (const ip of pod.ips) {
-      const parsed = parseAddress(ip);
-      // A pod on a node that is not among the objects still lies behind the tunnel: node 0xffffff has no address.
-      if (parsed) {
-        routes.add(
-          parsed.family,
-          parsed.words,
-          parsed.family === 4 ? 32 : 128,
-          (Route.Tunnel << 24) | (peer ?? 0xffffff),
-        );
-      }
-    }
-  }
-  for (const each of objects.nodes.values()) {
-    const trusted = node === null || each.name === node;
-    for (const ip of each.internalIPs) {
-      const parsed = parseAddress(ip);
-      if (!parsed) continue;
-      const length = parsed.family === 4 ? 32 : 128;
-      if (trusted) ownNode.add(parsed.family, parsed.words, length, 1);
-      if (each.name === node) routes.add(parsed.family, parsed.words, length, Route.OwnNode << 24);
-    }
-    if (!trusted || (node === null && objects.nodes.size !== 1)) continue;
-    for (const cidr of each.podCIDRs) {
-      const parsed = parseCidr(cidr);
-      if (!parsed) continue;
-      const gateway = firstAddress(parsed.words, parsed.family);
-      const length = parsed.family === 4 ? 32 : 128;
-      ownNode.add(parsed.family, gateway, length, 1);
-      routes.add(parsed.family, gateway, length, Route.GatewayAddress << 24);
-    }
-  }
-  const ports: ForwardingData['ports'] = [];
-  for (const info of table.ports) {
-    const kind = info.kind === 'pod' ? PortKind.Pod : info.kind === 'gateway' ? PortKind.Gateway : PortKind.Tunnel;
-    const mac = info.mac === null ? null : parseMac(info.mac);
-    ports.push({ port: info.port, kind, name: info.name, mac: mac === null ? null : Array.from(mac) });
-    if (kind !== PortKind.Pod) continue;
-    for (const ip of info.ips) {
-      const parsed = parseAddress(ip);
-      if (!parsed) continue;
-      const length = parsed.family === 4 ? 32 : 128;
-      routes.add(parsed.family, parsed.words, length, (Route.LocalPod << 24) | info.port);
-      owners.add(parsed.family, parsed.words, length, info.port);
-    }
-  }
-  return {
-    metering: objects.pods.size === 0,
-    routes: routes.build(),
-    owners: owners.build(),
-    ownNodeAddresses: ownNode.build(),
-    peers: peers.build(),
-    ports,
-    nodes,
-    gatewayMac: gatewayMacOf(node ?? '', self?.annotations['seine.dev/mac']),
-    tunnelPort,
-  };
-}
-
 /** ForwardingData ready for look-ups. */
 export class Forwarding {
   readonly metering: boolean;
-  readonly portKind = new Uint8Array(65536);
-  readonly portMac = new Map<number, number[]>();
-  readonly portByMac = new Map<string, number>();
-  readonly podPorts: number[] = [];
+  readonly portKind: Uint8Array;
+  readonly portMac: Map<number, number[]>;
+  readonly portByMac: Map<string, number>;
+  readonly podPorts: number[];
   private readonly routes: AddressMap;
   private readonly owners: AddressMap;
   private readonly ownNode: AddressMap;
   private readonly peers: AddressMap;
 
-  constructor(readonly data: ForwardingData) {
+  /** `alike`: with the same ports, so that what is made of them need not be made again. */
+  constructor(
+    readonly data: ForwardingData,
+    alike: Forwarding | null = null,
+  ) {
     this.metering = data.metering;
     this.routes = new AddressMap(data.routes);
     this.owners = new AddressMap(data.owners);
     this.ownNode = new AddressMap(data.ownNodeAddresses);
     this.peers = new AddressMap(data.peers);
+    this.portKind = alike?.portKind ?? new Uint8Array(65536);
+    this.portMac = alike?.portMac ?? new Map();
+    this.portByMac = alike?.portByMac ?? new Map();
+    this.podPorts = alike?.podPorts ?? [];
+    if (alike !== null) return;
     for (const { port, kind, mac } of data.ports) {
       this.portKind[port] = kind;
       if (mac !== null) {
@@ -192,6 +86,10 @@ export class Forwarding {
       }
       if (kind === PortKind.Pod) this.podPorts.push(port);
     }
+  }
+  /** With what is new of its data. */
+  changed(news: Partial<ForwardingData>): Forwarding {
+    return new Forwarding({ ...this.data, ...news }, news.ports === undefined ? this : null);
   }
   /** Route.* << 24 | number for the address whose four words begin at `at`. */
   route(address: Uint32Array, at: number, family: 4 | 6): number {

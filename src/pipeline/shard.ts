@@ -56,7 +56,8 @@ export interface ShardSettings {
 export interface Generation {
   generation: number;
   policy: PolicyTables;
-  forwarding: ForwardingData;
+  /** What is new of it: all for a shard that has none, null where nothing is. */
+  forwarding: Partial<ForwardingData> | null;
 }
 
 /** Bits of a row's working state. */
@@ -126,10 +127,11 @@ export class Shard {
   }
 
   swap(next: Generation): void {
-    this.forwarding = new Forwarding(next.forwarding);
+    if (this.forwarding === undefined) this.forwarding = new Forwarding(next.forwarding as ForwardingData);
+    else if (next.forwarding !== null) this.forwarding = this.forwarding.changed(next.forwarding);
     if (this.policy === undefined) this.policy = new Classifier(next.policy);
     else this.policy.swap(next.policy);
-    this.metering = next.forwarding.metering;
+    this.metering = this.forwarding.metering;
     this.generation = next.generation;
   }
 

@@ -205,7 +205,7 @@ export class PolicyCompiler {
       if (++step % STRIDE === 0) yield;
     }
     this.stale = new Set();
-    return this.finish();
+    return yield* this.finish();
   }
 
   /** Ids of the changed policies' rules, by policy. All that can be refused is refused here. */
@@ -372,6 +372,10 @@ export class PolicyCompiler {
       if (heir !== undefined) this.gain(heir.labelSet, ip);
     }
   }
+  /** Pods that have the address as theirs, in order of coming. */
+  podsAt(ip: string): Pod[] {
+    return this.ownersOf(ip).map(({ pod }) => pod);
+  }
   private ownersOf(ip: string): readonly PodState[] {
     const owner = this.owners.get(ip);
     return owner === undefined ? [] : Array.isArray(owner) ? owner : [owner];
@@ -491,8 +495,8 @@ export class PolicyCompiler {
 
   // --- the outcome ---
 
-  private finish(): PolicyUpdate {
-    const selections = this.selections.settle(({ ports }) => this.sections.namedPorts.release(ports.record));
+  private *finish(): Generator<void, PolicyUpdate> {
+    const selections = yield* this.selections.settle(({ ports }) => this.sections.namedPorts.release(ports.record));
     for (const { labelSets } of selections)
       for (const { locals } of labelSets) for (const { port } of locals) this.dirtyPorts.add(port);
 

@@ -112,8 +112,8 @@ export class Selections {
     if (selection.labelSets.size === 0) this.emptied.add(selection);
   }
 
-  /** Gives changed selections their sets. Returns those whose sets are others; `drop` is told of those that are gone. */
-  settle(drop: (selection: Selection) => void): Set<Selection> {
+  /** Gives changed selections their sets, in steps. Returns those whose sets are others; `drop` is told of those that are gone. */
+  *settle(drop: (selection: Selection) => void): Generator<void, Set<Selection>> {
     const result = new Set<Selection>();
     const old: { selection: Selection; set: PolicySet | null }[] = [];
     for (const selection of this.changed) {
@@ -130,6 +130,7 @@ export class Selections {
       }
       selection.going = new Set();
       selection.coming = [];
+      yield;
     }
     for (const selection of this.emptied) {
       if (selection.labelSets.size > 0) continue; // somebody came again

@@ -10,7 +10,7 @@ import { kernels, nativeKernels, references } from '../../src/native/kernels.js'
 import { assignPorts } from '../../src/objects/ports.js';
 import { readManifest } from '../../src/objects/read.js';
 import { applyObjects, emptyObjects } from '../../src/objects/store.js';
-import { compileForwarding } from '../../src/pipeline/forwarding.js';
+import { compileForwarding } from '../../src/pipeline/forwarding-tables.js';
 import { runShard } from '../../src/pipeline/pipeline.js';
 import { allocateSharedState, Shard } from '../../src/pipeline/shard.js';
 import { compilePolicies } from '../../src/policy/compile.js';
