@@ -2,12 +2,13 @@
  * Recorded packets through the engine, with several batches in flight: reads captures, gets them judged, and writes what came
  * of it in capture order. The engine judges; the lines, files and records of contract §1 are made here.
  */
-import { DROP_REASONS, Port, Verdict, VERDICTS } from '../batch/drop-reason.js';
+import { DROP_REASONS, Port, STAGES, Verdict, VERDICTS } from '../batch/drop-reason.js';
 import { BATCH_ROWS, type PacketBatch } from '../batch/packet-batch.js';
 import { ThreadDispatcher } from '../engine/dispatcher.js';
 import { composedBound, type Engine, emissions } from '../engine/engine.js';
 import { RECORD_WORDS } from '../flow/flow-record.js';
 import { RecordOrder } from '../export/record-order.js';
+import { counterIndex } from '../metrics/shared-counters.js';
 import { kernels } from '../native/kernels.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import { decapsulateRows } from './decapsulate.js';
@@ -20,6 +21,10 @@ import { VerdictLines } from './verdict-lines.js';
 
 /** Records are delivered up to one tick of the engine's timers late (Engine.stableNs). */
 const RECORD_TICK_NS = 1n << 30n;
+
+/** Batches between two turns of the event loop, which sends records and writes outputs: nothing else here waits for it. */
+const BATCHES_A_TURN = 4;
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export interface ReplayOptions {
   verdicts: Output | null;
@@ -59,9 +64,11 @@ export async function replay(engine: Engine, reader: CaptureReader, options: Rep
 }
 
 class Replay {
-  private readonly verdictCounts = new Array<number>(VERDICTS.length).fill(0);
-  private readonly dropCounts = new Array<number>(DROP_REASONS.length).fill(0);
-  private octets = 0;
+  /** Of packets that no engine saw. */
+  private readonly earlyCounts = new Array<number>(DROP_REASONS.length).fill(0);
+  private earlyOctets = 0;
+  /** The engine's counters before the first packet. */
+  private readonly before: Totals;
   private emitted = 0;
   private flowRecords = 0;
   private readonly order = new RecordOrder();
@@ -83,6 +90,9 @@ class Replay {
     private readonly options: ReplayOptions,
   ) {
     this.metering = engine.metering();
+    this.before = totalsOf(engine);
+    const { inPort } = options;
+    reader.setInPort(inPort ?? (this.metering ? 1 : 0), inPort === null && this.metering);
     const names = { portName: (port: number) => engine.portName(port), rule: (id: number) => engine.rule(id) };
     this.verdictLines = options.verdicts === null ? null : new VerdictLines(options.verdicts, names);
     this.flowLines = options.flows === null ? null : new FlowLines(options.flows, names);
@@ -114,6 +124,7 @@ class Replay {
   }
 
   private async judgeAll(): Promise<void> {
+    let batches = 0;
     while (this.failure === null) {
       const batch = await this.acquire();
       const rows = this.rowsFor(batch);
@@ -131,6 +142,7 @@ class Replay {
       if (this.options.decapsulate) decapsulateRows(batch, rows);
       this.submit(batch, rows);
       for (const output of this.outputs()) if (output.isFull) await output.drain();
+      if (++batches % BATCHES_A_TURN === 0) await nextTurn();
       if (this.order.worthFlushing) await this.flushRecords(this.engine.stableNs() - RECORD_TICK_NS);
       this.options.onProgress?.(this.reader.packets);
     }
@@ -157,10 +169,7 @@ class Replay {
   }
 
   private submit(batch: PacketBatch, rows: CaptureRows): void {
-    const { inPort } = this.options;
     const { count } = batch;
-    if (inPort !== null) batch.inPort.fill(inPort, 0, count);
-    else if (this.metering) for (let row = 0; row < count; row++) batch.inPort[row] = 1 + rows.interfaceId[row]!;
     const flight: Flight = { batch, rows, judged: count === 0 };
     this.flights.push(flight);
     if (count === 0) {
@@ -168,7 +177,7 @@ class Replay {
       this.advance();
       return;
     }
-    const assignInPorts = inPort === null && !this.metering;
+    const assignInPorts = this.options.inPort === null && !this.metering;
     this.engine.dispatcher.submit(batch, 'replay', { stampTime: false, assignInPorts }, (error) => {
       this.failure ??= error;
       flight.judged = true;
@@ -199,21 +208,10 @@ class Replay {
   }
 
   private judged(batch: PacketBatch, rows: CaptureRows): void {
-    const { verdictCounts, dropCounts } = this;
-    const { verdict, dropReason, frameOctets } = batch;
-    let octets = 0;
-    for (let row = 0; row < batch.count; row++) {
-      const code = verdict[row]!;
-      verdictCounts[code]!++;
-      if (code === Verdict.Drop || code === Verdict.Reject) dropCounts[dropReason[row]!]!++;
-      octets += frameOctets[row]!;
-    }
     for (const drop of rows.early) {
-      verdictCounts[Verdict.Drop]!++;
-      dropCounts[drop.reason]!++;
-      octets += drop.frameOctets;
+      this.earlyCounts[drop.reason]!++;
+      this.earlyOctets += drop.frameOctets;
     }
-    this.octets += octets;
     if (batch.count > 0) this.emitted += emissionCount(batch);
     this.verdictLines?.batch(batch, rows, (drop) => this.inPortOf(drop));
     if (this.writer !== null && batch.count > 0) this.writeFrames(batch, rows, this.writer);
@@ -291,15 +289,20 @@ class Replay {
   }
 
   private summary(seconds: number): ReplaySummary {
+    const after = totalsOf(this.engine);
+    const since = (which: 'verdicts' | 'drops') => after[which].map((count, code) => count - this.before[which][code]!);
+    const verdicts = since('verdicts');
+    const drops = since('drops').map((count, reason) => count + this.earlyCounts[reason]!);
+    for (const count of this.earlyCounts) verdicts[Verdict.Drop]! += count;
     const named = (names: readonly string[], counts: readonly number[], keep: (code: number) => boolean) =>
       Object.fromEntries(counts.flatMap((count, code) => (keep(code) ? [[names[code]!, count]] : [])));
-    const packets = this.verdictCounts.reduce((sum, count) => sum + count, 0);
+    const packets = verdicts.reduce((sum, count) => sum + count, 0);
     const { created, peak, active } = this.engine.summary();
     return {
       packets,
-      octets: this.octets,
-      verdicts: named(VERDICTS, this.verdictCounts, (code) => code !== Verdict.Unspecified),
-      drops: named(DROP_REASONS, this.dropCounts, (code) => this.dropCounts[code]! > 0),
+      octets: after.octets - this.before.octets + this.earlyOctets,
+      verdicts: named(VERDICTS, verdicts, (code) => code !== Verdict.Unspecified),
+      drops: named(DROP_REASONS, drops, (code) => drops[code]! > 0),
       connections: { created: Number(created), peak, active },
       flowRecords: this.flowRecords,
       emitted: this.emitted,
@@ -307,4 +310,22 @@ class Replay {
       packetsPerSecond: seconds > 0 ? Math.round(packets / seconds) : 0,
     };
   }
+}
+
+/** Packets by verdict and by drop reason, and octets, that the engine has counted so far. */
+interface Totals {
+  verdicts: number[];
+  drops: number[];
+  octets: number;
+}
+function totalsOf(engine: Engine): Totals {
+  const blocks = engine.counters();
+  const total = (index: number) => Number(blocks.reduce((sum, block) => sum + block.read(index), 0n));
+  return {
+    verdicts: VERDICTS.map((_, code) => total(counterIndex.packets(code))),
+    drops: DROP_REASONS.map((_, reason) =>
+      STAGES.reduce((sum, _name, stage) => sum + total(counterIndex.drop(stage, reason)), 0),
+    ),
+    octets: VERDICTS.reduce((sum, _, code) => sum + total(counterIndex.octets(code)), 0),
+  };
 }
