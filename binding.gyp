@@ -5,6 +5,8 @@
       "sources": [
         "native/addon.cc",
         "native/capture.cc",
+        "native/datagrams.cc",
+        "native/export.cc",
         "native/parse.cc",
         "native/tuple_hash.cc",
         "native/checksum.cc",

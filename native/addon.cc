@@ -14,7 +14,9 @@
 #include "capture.h"
 #include "checksum.h"
 #include "compose.h"
+#include "datagrams.h"
 #include "entry.h"
+#include "export.h"
 #include "memif_addon.h"
 #include "message.h"
 #include "parse.h"
@@ -283,6 +285,61 @@ Napi::Value ScanRecords(const CallbackInfo& info) {
                                       static_cast<uint32_t>(interfaces.size / 2), own_time.data, interface_id.data));
 }
 
+// takeRecords(words, count, all, beforeLow, beforeHigh, out)
+Napi::Value TakeRecords(const CallbackInfo& info) {
+  const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the records are a Uint32Array");
+  const uint32_t count = number(info, 1, "count is a number of records");
+  const uint32_t low = number(info, 3, "beforeLow is a word"), high = number(info, 4, "beforeHigh is a word");
+  const auto out = array<uint32_t>(info, 5, napi_uint32_array, "out is a Uint32Array");
+  const size_t size = static_cast<size_t>(count) * seine::RECORD_WORDS;
+  if (words.size < size || out.size < size) refuse_range(info, "there is no room for so many records");
+  if (size > 0 && words.data < out.data + size && out.data < words.data + size) refuse_range(info, "out lies in the records");
+  return Napi::Number::New(info.Env(), seine::take_records(words.data, count, info[2].ToBoolean(),
+                                                           (static_cast<uint64_t>(high) << 32) | low, out.data));
+}
+
+// encodeRecords(state, words, at, octets)
+Napi::Value EncodeRecords(const CallbackInfo& info) {
+  const auto state = array<double>(info, 0, napi_float64_array, "state is a Float64Array");
+  const auto words = array<uint32_t>(info, 1, napi_uint32_array, "the records are a Uint32Array");
+  const uint32_t at = number(info, 2, "at is a word");
+  const auto octets = array<uint8_t>(info, 3, napi_uint8_array, "octets is a Uint8Array");
+  if (state.size * sizeof(double) < sizeof(seine::Netflow5State)) refuse_range(info, "state is too short");
+  if (octets.size < seine::NETFLOW5_HEADER_SIZE + seine::NETFLOW5_RECORDS_MAX * seine::NETFLOW5_RECORD_SIZE)
+    refuse_range(info, "a datagram has no room");
+  auto* s = reinterpret_cast<seine::Netflow5State*>(state.data);
+  if (!(s->records >= 0 && s->records <= seine::NETFLOW5_RECORDS_MAX)) refuse_range(info, "more records than a datagram holds");
+  if (s->octets_word != uint32_t{seine::R::OCTETS} && s->octets_word != uint32_t{seine::R::FRAME_OCTETS}) refuse_range(info, "no such counter of octets");
+  if (!(s->add_base >= -1 && s->add_base <= 0xffff)) refuse_range(info, "no such base of interfaces");
+  return Napi::Number::New(info.Env(), static_cast<double>(seine::encode_records(s, words.data, words.size, at, octets.data)));
+}
+
+// sendDatagrams(fd, datagrams, first, count, result): result[0] = how many the kernel took, result[1] = errno of the next
+Napi::Value SendDatagrams(const CallbackInfo& info) {
+  const int fd = static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX));
+  if (info.Length() < 2 || !info[1].IsArray()) refuse(info, "datagrams is an array");
+  const auto list = info[1].As<Napi::Array>();
+  const uint32_t first = number(info, 2, "first is an index"), count = number(info, 3, "count is a number of datagrams");
+  const auto result = array<int32_t>(info, 4, napi_int32_array, "result is an Int32Array");
+  if (count > seine::DATAGRAMS_MAX || first > list.Length() || count > list.Length() - first || result.size < 2)
+    refuse_range(info, "more datagrams than there are, or than one call takes");
+  seine::Datagram datagrams[seine::DATAGRAMS_MAX];
+  for (uint32_t i = 0; i < count; i++) {
+    const Napi::Value value = list[first + i];
+    napi_typedarray_type type;
+    size_t length;
+    void* data;
+    if (!value.IsTypedArray() || napi_get_typedarray_info(info.Env(), value, &type, &length, &data, nullptr, nullptr) != napi_ok ||
+        type != napi_uint8_array)
+      refuse(info, "a datagram is a Uint8Array");
+    datagrams[i] = {static_cast<const uint8_t*>(data), length};
+  }
+  int error;
+  result.data[0] = static_cast<int32_t>(seine::send_datagrams(fd, datagrams, count, &error));
+  result.data[1] = error;
+  return info.Env().Undefined();
+}
+
 // checksum(octets, offset, length, initial)
 Napi::Value Checksum(const CallbackInfo& info) {
   const auto octets = array<uint8_t>(info, 0, napi_uint8_array, "octets is a Uint8Array");
@@ -511,6 +568,33 @@ Napi::Value Layout(const CallbackInfo& info) {
                    {"dstPort", PolicyQuestion::DST_PORT},
                    {"peer", PolicyQuestion::PEER},
                    {"words", PolicyQuestion::WORDS}});
+  set("record", {{"src", R::SRC},
+                 {"dst", R::DST},
+                 {"ports", R::PORTS},
+                 {"protocol", R::PROTOCOL},
+                 {"interfaces", R::INTERFACES},
+                 {"verdict", R::VERDICT},
+                 {"packets", R::PACKETS},
+                 {"octets", R::OCTETS},
+                 {"frameOctets", R::FRAME_OCTETS},
+                 {"start", R::START},
+                 {"end", R::END},
+                 {"export", R::EXPORT},
+                 {"ingressRule", R::INGRESS_RULE},
+                 {"egressRule", R::EGRESS_RULE}});
+  const auto wide = [](size_t offset) { return static_cast<uint32_t>(offset / sizeof(double)); };
+  set("netflow5", {{"records", wide(offsetof(Netflow5State, records))},
+                   {"flows", wide(offsetof(Netflow5State, flows))},
+                   {"taken", wide(offsetof(Netflow5State, taken))},
+                   {"v6", wide(offsetof(Netflow5State, v6))},
+                   {"bootMs", wide(offsetof(Netflow5State, boot_ms))},
+                   {"clockMs", wide(offsetof(Netflow5State, clock_ms))},
+                   {"clockNs", wide(offsetof(Netflow5State, clock_ns))},
+                   {"nowMs", wide(offsetof(Netflow5State, now_ms))},
+                   {"nowNs", wide(offsetof(Netflow5State, now_ns))},
+                   {"octetsWord", wide(offsetof(Netflow5State, octets_word))},
+                   {"addBase", wide(offsetof(Netflow5State, add_base))},
+                   {"icmpSource", wide(offsetof(Netflow5State, icmp_source))}});
   const auto word = [](size_t offset) { return static_cast<uint32_t>(offset / 4); };
   set("scan", {{"NeedMore", SCAN_NEED_MORE}, {"Full", SCAN_FULL}, {"Other", SCAN_OTHER}});
   set("scanState", {{"format", word(offsetof(ScanState, format))},
@@ -559,6 +643,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("writeMsgpack", WriteMsgpack);
   add("writeProtobuf", WriteProtobuf);
   add("scanRecords", ScanRecords);
+  add("takeRecords", TakeRecords);
+  add("encodeRecords", EncodeRecords);
+  add("sendDatagrams", SendDatagrams);
   add("checksum", Checksum);
   add("updateChecksum16", UpdateChecksum);
   add("tupleHash", TupleHash);

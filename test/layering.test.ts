@@ -43,6 +43,8 @@ const ALLOWED: readonly { from: string; to: string; types?: true; why: string }[
   { from: 'native/kernels.ts', to: 'conntrack/replay.ts', why: 'the reference of the native replay' },
   { from: 'native/kernels.ts', to: 'capture/link.ts', why: 'the kinds of link headers, which native code shares' },
   { from: 'native/kernels.ts', to: 'capture/scan.ts', why: 'the reference of the native scan of captures' },
+  { from: 'native/kernels.ts', to: 'export/netflow5-records.ts', why: 'the reference of the native encoder' },
+  { from: 'native/kernels.ts', to: 'export/record-sort.ts', why: 'the reference of the native order of records' },
   { from: 'native/kernels.ts', to: 'conntrack/timeouts.ts', why: 'the timeouts that the native replay is handed' },
   { from: 'native/kernels.ts', to: 'policy/classifier.ts', types: true, why: 'the memory that native decisions read' },
   { from: 'native/kernels.ts', to: 'policy/memory.ts', why: 'the layout of that memory' },
@@ -197,7 +199,7 @@ test('layering: knowledge (wire, flow, batch, policy, conntrack, pipeline) opens
 test('layering: encoders know of no socket', () => {
   const wrong = imports.filter(
     ({ from, to, types }) =>
-      /^export\/(netflow5|netflow9|ipfix|sflow|engine-id|record-order)\.ts$/.test(from) &&
+      /^export\/(netflow5|netflow9|ipfix|sflow|engine-id|record-order|record-sort|netflow5-records)\.ts$/.test(from) &&
       (to === null || (!types && isIn(to, 'export') && /exporter|collector/.test(to))),
   );
   assert.deepEqual(told(wrong), []);

@@ -2,7 +2,8 @@
  * Flow records in one order for any number of workers: by time of export, source, destination (IPv4 before IPv6), protocol,
  * source port, destination port, in-port. Records arrive in any order; those older than what may still come go out.
  */
-import { R, RECORD_WORDS } from '../flow/flow-record.js';
+import { RECORD_WORDS } from '../flow/flow-record.js';
+import { kernels } from '../native/kernels.js';
 
 /** Records kept before a flush is worth its sort. */
 const FLUSH_RECORDS = 16_384;
@@ -11,6 +12,8 @@ export class RecordOrder {
   /** Records that wait. */
   count = 0;
   private words = new Uint32Array(1024 * RECORD_WORDS);
+  private out = new Uint32Array(0);
+  private worth = FLUSH_RECORDS;
 
   /** Takes packed records; they are copied. */
   add(records: Uint32Array): void {
@@ -25,58 +28,23 @@ export class RecordOrder {
   }
 
   get worthFlushing(): boolean {
-    return this.count >= FLUSH_RECORDS;
+    return this.count >= this.worth;
   }
 
-  /** Takes out the records with an export time below `beforeNs` (null: all), in order, packed. */
+  /** Takes out the records with an export time below `beforeNs` (null: all), in order, packed; valid until the next flush. */
   flush(beforeNs: bigint | null): Uint32Array {
-    const { words } = this;
-    const high = beforeNs === null ? 0 : Number(beforeNs >> 32n);
-    const low = beforeNs === null ? 0 : Number(beforeNs & 0xffffffffn);
-    const due = new Uint32Array(this.count);
-    let dueCount = 0;
-    for (let record = 0; record < this.count; record++) {
-      const at = record * RECORD_WORDS;
-      const exportHigh = words[at + R.export + 1]!;
-      if (beforeNs === null || exportHigh < high || (exportHigh === high && words[at + R.export]! < low))
-        due[dueCount++] = at;
-    }
-    const order = due.subarray(0, dueCount).sort((a, b) => compareRecords(words, a, b));
-    const out = new Uint32Array(dueCount * RECORD_WORDS);
-    for (let i = 0; i < dueCount; i++) out.set(words.subarray(order[i]!, order[i]! + RECORD_WORDS), i * RECORD_WORDS);
-    this.keep(beforeNs === null, high, low);
-    return out;
+    if (this.out.length < this.count * RECORD_WORDS) this.out = new Uint32Array(this.words.length);
+    const due = kernels.takeRecords(
+      this.words,
+      this.count,
+      beforeNs === null,
+      beforeNs === null ? 0 : Number(beforeNs & 0xffffffffn),
+      beforeNs === null ? 0 : Number(beforeNs >> 32n),
+      this.out,
+    );
+    this.count -= due;
+    // Many that are not due yet: a flush after every batch would sort out the same ones again and again.
+    this.worth = Math.max(FLUSH_RECORDS, this.count * 2);
+    return this.out.subarray(0, due * RECORD_WORDS);
   }
-
-  private keep(none: boolean, high: number, low: number): void {
-    let kept = 0;
-    for (let record = 0; !none && record < this.count; record++) {
-      const at = record * RECORD_WORDS;
-      const exportHigh = this.words[at + R.export + 1]!;
-      if (exportHigh < high || (exportHigh === high && this.words[at + R.export]! < low)) continue;
-      if (kept !== record) this.words.copyWithin(kept * RECORD_WORDS, at, at + RECORD_WORDS);
-      kept++;
-    }
-    this.count = kept;
-  }
-}
-
-/** Negative when the record at word `a` goes out before the one at `b`. Equal keys: by their words, so that order is total. */
-export function compareRecords(words: Uint32Array, a: number, b: number): number {
-  const differs =
-    words[a + R.export + 1]! - words[b + R.export + 1]! ||
-    words[a + R.export]! - words[b + R.export]! ||
-    (words[a + R.verdict]! & 0xff) - (words[b + R.verdict]! & 0xff) ||
-    compareWords(words, a + R.src, b + R.src, 8) ||
-    (words[a + R.protocol]! & 0xff) - (words[b + R.protocol]! & 0xff) ||
-    (words[a + R.ports]! & 0xffff) - (words[b + R.ports]! & 0xffff) ||
-    (words[a + R.ports]! >>> 16) - (words[b + R.ports]! >>> 16) ||
-    (words[a + R.interfaces]! & 0xffff) - (words[b + R.interfaces]! & 0xffff) ||
-    words[a + R.start + 1]! - words[b + R.start + 1]! ||
-    words[a + R.start]! - words[b + R.start]!;
-  return differs || compareWords(words, a, b, RECORD_WORDS);
-}
-function compareWords(words: Uint32Array, a: number, b: number, count: number): number {
-  for (let i = 0; i < count; i++) if (words[a + i] !== words[b + i]) return words[a + i]! - words[b + i]!;
-  return 0;
 }

@@ -20,6 +20,9 @@ import { type ReplayContext, replayRows } from '../conntrack/replay.js';
 import { Timeout } from '../conntrack/timeouts.js';
 import { SeineError } from '../errors.js';
 import { counterIndex, COUNTERS_SIZE } from '../metrics/shared-counters.js';
+import { encodeRecords, N } from '../export/netflow5-records.js';
+import { takeRecords } from '../export/record-sort.js';
+import { R } from '../flow/flow-record.js';
 import { tupleHash } from '../flow/tuple-hash.js';
 import type { Classifier } from '../policy/classifier.js';
 import { MEMO, PROGRAM } from '../policy/memory.js';
@@ -67,6 +70,15 @@ export interface Kernels {
     ownTime: Uint32Array,
     interfaceId: Uint32Array,
   ): Scan;
+  takeRecords(
+    words: Uint32Array,
+    count: number,
+    all: boolean,
+    beforeLow: number,
+    beforeHigh: number,
+    out: Uint32Array,
+  ): number;
+  encodeRecords(state: Float64Array, words: Uint32Array, at: number, octets: Uint8Array): number;
   internetChecksum(octets: Uint8Array, offset: number, length: number, initial?: number): number;
   updateChecksum16(checksum: number, before: number, after: number): number;
   tupleHash(
@@ -86,6 +98,8 @@ export interface Kernels {
 export const references: Kernels = {
   parseRows,
   scanRecords,
+  takeRecords,
+  encodeRecords,
   replayRows,
   composeRows,
   readMsgpack,
@@ -126,6 +140,8 @@ const SHARED: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   scanState: S,
   captureFormat: Format,
   linkKind: LinkKind,
+  record: R,
+  netflow5: N,
   endpoint: ENDPOINT,
   endpointFlag: EndpointFlag,
   memo: MEMO,
@@ -211,6 +227,9 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
     writeProtobuf: (batch, count, head, out, at) => a.writeProtobuf!(batch.block, count, head, out, at),
     scanRecords: (batch, state, interfaces, ownTime, interfaceId) =>
       a.scanRecords!(batch.block, batch.data, state, interfaces, ownTime, interfaceId),
+    takeRecords: (words, count, all, beforeLow, beforeHigh, out) =>
+      a.takeRecords!(words, count, all, beforeLow, beforeHigh, out),
+    encodeRecords: (state, words, at, octets) => a.encodeRecords!(state, words, at, octets),
     internetChecksum: (octets, offset, length, initial = 0) => a.checksum!(octets, offset, length, initial),
     updateChecksum16: (checksum, before, after) => a.updateChecksum16!(checksum, before, after),
     tupleHash: (address, at, family, protocol, srcPort, dstPort) =>
@@ -252,6 +271,23 @@ export const sendNow = (fd: number, octets: Uint8Array, start: number, end: numb
 
 /** memif's part of the addon (native/memif.ts). Not a kernel: used in both modes. */
 export const memifAddon = (): MemifAddon => theAddon() as unknown as MemifAddon;
+
+/** Datagrams that one call of `sendDatagrams` takes at most. */
+export const DATAGRAMS_MAX = 64;
+const sendResult = new Int32Array(2);
+/**
+ * sendmmsg(2) of `count` ≤ DATAGRAMS_MAX datagrams from `first` on, on a connected socket. Not a kernel: used in both modes.
+ * Returns how many the kernel took and the errno that kept it from taking the next, 0 when it took all.
+ */
+export function sendDatagrams(
+  fd: number,
+  datagrams: readonly Uint8Array[],
+  first: number,
+  count: number,
+): { taken: number; errno: number } {
+  theAddon().sendDatagrams!(fd, datagrams, first, count, sendResult);
+  return { taken: sendResult[0]!, errno: sendResult[1]! };
+}
 
 /** Which forms of the kernels this processor runs. */
 export interface CpuFeatures {
