@@ -147,6 +147,7 @@ export class Exporter {
       return true;
     }
     this.#encoder.push(words, nowNs);
+    this.#pump();
     this.#tellDone();
     if (this.mode === 'serve' && this.#partial === null && this.#encoder.pending > 0) {
       this.#partial = setTimeout(() => this.flush(), PARTIAL_MS);
@@ -185,6 +186,10 @@ export class Exporter {
     if (this.#partial !== null) clearTimeout(this.#partial);
     this.#partial = null;
     this.#encoder.flush();
+    this.#pump();
+  }
+  #pump(): void {
+    for (const collector of this.#collectors.values()) collector.pump();
   }
 
   /** Resolves at once, or when every collector has taken most of what waits for it. */

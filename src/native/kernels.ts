@@ -276,7 +276,7 @@ export const memifAddon = (): MemifAddon => theAddon() as unknown as MemifAddon;
 export const DATAGRAMS_MAX = 64;
 const sendResult = new Int32Array(2);
 /**
- * sendmmsg(2) of `count` ≤ DATAGRAMS_MAX datagrams from `first` on, on a connected socket. Not a kernel: used in both modes.
+ * send(2) of `count` ≤ DATAGRAMS_MAX datagrams from `first` on, on a connected socket. Not a kernel: used in both modes.
  * Returns how many the kernel took and the errno that kept it from taking the next, 0 when it took all.
  */
 export function sendDatagrams(
