@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <initializer_list>
 #include <utility>
 #include "batch.h"
@@ -396,6 +397,13 @@ Napi::Value DuplicateDescriptor(const CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
+// threadCpuNs(): CPU time of the calling thread
+Napi::Value ThreadCpuNs(const CallbackInfo& info) {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return Napi::Number::New(info.Env(), static_cast<double>(spent.tv_sec) * 1e9 + static_cast<double>(spent.tv_nsec));
+}
+
 // sendNow(fd, octets, start, end): send(2) without waiting and without a signal
 Napi::Value SendNow(const CallbackInfo& info) {
   const int fd = static_cast<int>(number(info, 0, "fd is a descriptor", INT32_MAX));
@@ -652,6 +660,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("classifyRules", ClassifyRules);
   add("cacheLineOffset", CacheLineOffset);
   add("duplicateDescriptor", DuplicateDescriptor);
+  add("threadCpuNs", ThreadCpuNs);
   add("sendNow", SendNow);
   add("adviseHugePages", AdviseHugePages);
   add("setTimeoutIndices", SetTimeoutIndices);

@@ -245,6 +245,9 @@ export function nativeKernels(crc32c: 'fastest' | 'table' = 'fastest'): Kernels 
 
 export const kernels: Kernels = nativeEnabled ? nativeKernels() : references;
 
+/** CPU time that the calling thread has used so far, ns. */
+export const threadCpuNs = (): number => theAddon().threadCpuNs!() as number;
+
 /**
  * dup(2), closed on exec: a descriptor of its own for the thread that takes a connection over. Not a kernel: used in both
  * modes. Throws SEINE_ERR_IO where there is no such descriptor or no room for another.

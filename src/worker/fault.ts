@@ -2,15 +2,15 @@
  * Faults for tests, `SEINE_FAULT`: an engine slowed, a worker crashed. Refused unless NODE_ENV=test. Read once, on the main
  * thread; each worker gets what is meant for it with its task, so that a service without a fault pays nothing.
  *
- * `slow:N`: a batch takes N times as long, by blocking its worker for N − 1 times what the worker spent on it (reading,
- * judging and answering alike). The worker sleeps rather than spins: spinning would slow the clients that share its
+ * `slow:N`: a batch takes N times as long, by blocking its worker for N − 1 times the processor's time that the worker spent
+ * on it (reading, judging and answering alike). The worker sleeps rather than spins: spinning would slow the clients that share its
  * processors just as much, and nothing would be overloaded.
  * `worker-throw[:N]`, `worker-exit[:N]`: each shard's first worker throws, or calls process.exit, half-way through the Nth
  * batch that it judges. The worker that replaces it runs on, so that every shard crashes once.
  */
-import { performance } from 'node:perf_hooks';
 import type { PacketBatch } from '../batch/packet-batch.js';
 import { SeineError } from '../errors.js';
+import { threadCpuNs } from '../native/kernels.js';
 
 export type Fault =
   | { kind: 'slow'; factor: number }
@@ -61,26 +61,20 @@ function crashing(judge: Judge, kind: 'worker-throw' | 'worker-exit', last: numb
 }
 
 /** Timers are some 50 µs late: shorter sleeps are put off and made together, and what a sleep took too long is paid back. */
-const LEAST_SLEEP_MS = 0.5;
+const LEAST_SLEEP_NS = 5e5;
 
 function slowed(judge: Judge, factor: number): Judge {
   const never = new Int32Array(new SharedArrayBuffer(4));
-  let owedMs = 0;
-  let asleepMs = 0;
-  let before = activeMs();
+  let owedNs = 0;
+  let before = threadCpuNs();
   return (batch, rows, count, low, high) => {
     judge(batch, rows, count, low, high);
-    const active = activeMs();
-    owedMs += (factor - 1) * (active - before - asleepMs);
-    before = active;
-    asleepMs = 0;
-    if (owedMs < LEAST_SLEEP_MS) return;
-    const started = performance.now();
-    Atomics.wait(never, 0, 0, owedMs);
-    asleepMs = performance.now() - started;
-    owedMs -= asleepMs;
+    const spent = threadCpuNs();
+    owedNs += (factor - 1) * (spent - before);
+    before = spent;
+    if (owedNs < LEAST_SLEEP_NS) return;
+    const started = process.hrtime.bigint();
+    Atomics.wait(never, 0, 0, owedNs / 1e6);
+    owedNs -= Number(process.hrtime.bigint() - started);
   };
 }
-
-/** Milliseconds that this thread's event loop has not been waiting for anything. */
-const activeMs = (): number => performance.eventLoopUtilization().active;

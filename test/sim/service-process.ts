@@ -83,6 +83,11 @@ export class ServiceProcess {
   async ready(): Promise<boolean> {
     return (await fetch(`${this.page}/readyz`)).ok;
   }
+  /** Processor time that it has used, its own and the kernel's for it. */
+  cpuSeconds(): number {
+    const fields = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  }
   /** Octets of anonymous memory that are resident now. */
   anonymousOctets(): number {
     return anonymousOctets(this.child.pid!);

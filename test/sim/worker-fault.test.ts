@@ -40,12 +40,15 @@ for (const fault of ['worker-throw', 'worker-exit'] as const) {
         const service = await ServiceProcess.start(t, { workers, fault: `${fault}:5` });
         let client = await connect(`unix:${service.socket}`);
         for (const batch of [SYN, SYN_ACK, ACK]) await client.process(batch);
-        // Many under way: those that the crash meets are answered one by one, with verdicts or with an error.
+        // One at a time until a crash meets one: a client that is still writing may see the connection end before it reads.
+        // Then many under way: each is answered, with verdicts or with an error.
         let lost = 0;
         const deadline = Date.now() + 30_000;
         while ((await service.total('seine_worker_restarts_total')) < workers || !(await service.ready())) {
           assert.ok(Date.now() < deadline, `a crash in each of ${workers} workers; stderr: ${service.stderr()}`);
-          const answers = await Promise.allSettled(Array.from({ length: 8 }, () => client.process(ACK)));
+          const answers = await Promise.allSettled(
+            Array.from({ length: lost === 0 ? 1 : 8 }, () => client.process(ACK)),
+          );
           for (const answer of answers) {
             if (answer.status === 'fulfilled') {
               assert.ok(answer.value.verdict.every((code) => code === 1));
@@ -102,26 +105,25 @@ test('SEINE_FAULT is refused unless NODE_ENV=test, and so is one that is not kno
   assert.equal(readFault({ SEINE_FAULT: '' }), null);
 });
 
-test('slow:10: a batch takes ten times as long, and the worker sleeps meanwhile', LIMIT, async (t) => {
+test('slow:10: batches take several times as long, and the worker sleeps meanwhile', LIMIT, async (t) => {
   const took: number[] = [];
-  const judging: number[] = [];
+  let busy = 0;
   for (const fault of [undefined, 'slow:10']) {
     const service = await ServiceProcess.start(t, { workers: 1, ...(fault === undefined ? {} : { fault }) });
     const client = await connect(`unix:${service.socket}`);
-    const batch = { data: ACK.data, length: ACK.length, inPort: 3 };
-    for (let i = 0; i < 100; i++) await client.process(batch);
-    const busyBefore = await service.total('seine_worker_busy_seconds_total');
+    for (let i = 0; i < 100; i++) await client.process(ACK);
+    const before = service.cpuSeconds();
     const started = performance.now();
-    for (let i = 0; i < 200; i++) await client.process(batch);
+    for (let i = 0; i < 200; i++) await client.process(ACK);
     took.push((performance.now() - started) / 200);
-    judging.push(((await service.total('seine_worker_busy_seconds_total')) - busyBefore) / 200);
+    busy = (service.cpuSeconds() - before) / ((performance.now() - started) / 1000);
     await client.close();
     service.child.kill('SIGTERM');
     await eventually('it ends', () => service.child.exitCode !== null);
   }
-  // The client's own time is in both: less than tenfold from outside, and never less than nine times the judging.
-  t.diagnostic(JSON.stringify([took, judging]));
+  // The client's own time is in both: less than tenfold from outside.
   const [plain, slowed] = took as [number, number];
+  t.diagnostic(`${plain.toFixed(3)} ms a batch, slowed ${slowed.toFixed(3)} ms, ${busy.toFixed(2)} of a processor`);
   assert.ok(slowed > plain * 2, `${slowed} ms after ${plain} ms a batch`);
-  assert.ok(slowed > judging[1]! * 1e3 * 9, `${slowed} ms a batch, ${judging[1]! * 1e3} ms of them judged`);
+  assert.ok(busy < 0.7, `${busy} of a processor is busy while the engine is slowed`);
 });
