@@ -179,9 +179,10 @@ test(`overload: ${CLIENTS} clients that don't wait, slow:10, ${SECONDS} s: pushe
     assert.ok(client.answered > answered / CLIENTS / 4, `${client.answered} of ${answered} batches were one client's`);
   }
 
-  // A batch that was accepted waits at most for those that its worker, and the other for its slices, accepted before it.
+  // A batch that was accepted waits at most for those that its worker, and the other for its slices, accepted before it:
+  // twice their time, since others share the processors.
   const batchMs = (measured * WORKERS) / (answeredInTime - answeredBefore);
-  const limitMs = WORKERS * BATCHES_PER_PARTICIPANT * batchMs;
+  const limitMs = 2 * WORKERS * BATCHES_PER_PARTICIPANT * batchMs;
   const { share, bound } = shareWithin(durationsBefore, durationsAfter, limitMs / 1000);
   assert.ok(share >= 0.99, `${share} of the accepted batches took at most ${bound} s; ${batchMs} ms a batch`);
   // From outside, with the kernel's buffers before it: it does not grow while the overload lasts.
