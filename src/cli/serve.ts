@@ -4,7 +4,7 @@ import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../config/example-cluster.js';
 import { Engine } from '../engine/engine.js';
 import { SeineError } from '../errors.js';
 import { Exporter } from '../export/exporter.js';
-import { createRegistry } from '../metrics/registry.js';
+import { MetricsThread } from '../metrics/metrics-thread.js';
 import { DemoTraffic } from './demo-traffic.js';
 import { listenGrpc } from '../server/grpc.js';
 import { listenHttp } from '../server/http.js';
@@ -60,18 +60,20 @@ async function run(options: Options): Promise<void> {
   engine.deliverRecords();
   const listeners: Listener[] = [];
   let demo: DemoTraffic | null = null;
+  let metrics: MetricsThread | null = null;
   try {
     const { unix, grpc, memif, http } = config.listen;
     if (unix !== null) listeners.push(await listenUnix(unix, (fd) => engine.adoptDescriptor(fd)));
     if (memif !== null) listeners.push(await listenMemif(memif, (fd, hub) => engine.adoptDescriptor(fd, hub)));
     for (const address of grpc) listeners.push(await listenGrpc(engine, address));
     if (http !== null) {
-      const metrics = createRegistry(engine, { exporters: () => [exporter.totals()] });
+      metrics = new MetricsThread(engine, () => [exporter.totals()]);
       listeners.push(await listenHttp(engine, http, metrics, flows));
     }
     if (options.demo) demo = await DemoTraffic.start(`unix:${unix}`, engine);
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
+    await metrics?.close();
     await exporter.close();
     await engine.close();
     throw error;
@@ -92,6 +94,7 @@ async function run(options: Options): Promise<void> {
   await demo?.stop();
   // Front ends first, so that nothing new comes; then what is in hand is answered and recorded, then records leave.
   await Promise.all(listeners.map((listener) => listener.close()));
+  await metrics?.close();
   await engine.close();
   exporter.flush();
   await exporter.close();

@@ -11,14 +11,13 @@ import { RewriteTable } from '../batch/rewrite-table.js';
 import type { Config } from '../config/config.js';
 import { C, D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.js';
 import { P } from '../conntrack/plan-table.js';
-import { SCTP_STATE_NAMES } from '../conntrack/sctp-state.js';
+import { connectionTotals, stateName } from '../conntrack/connection-totals.js';
 import { expired } from '../conntrack/flow-accounting.js';
-import { ConnectionTable } from '../conntrack/table.js';
-import { tcpStateName } from '../conntrack/tcp-state.js';
+import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import { SeineError } from '../errors.js';
 import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record.js';
 import { formatAddress } from '../flow/ip-address.js';
-import { counterIndex, SharedCounters } from '../metrics/shared-counters.js';
+import { type CounterMemory, counterIndex, SharedCounters } from '../metrics/shared-counters.js';
 import { adviseHugePages, kernels } from '../native/kernels.js';
 import type { ClusterObjects, Namespace, NetworkPolicy, Pod } from '../objects/model.js';
 import { assignLocalPorts, isLocal, type PortTable } from '../objects/ports.js';
@@ -675,21 +674,11 @@ export class Engine implements EngineView {
     return this.tables[shard];
   }
   connectionTotals(): ReturnType<EngineView['connectionTotals']> {
-    const totals = new Map<string, { protocol: string; state: string; count: number }>();
-    for (let shard = 0; shard < this.config.workers; shard++) {
-      const table = this.table(shard);
-      for (const entry of table.entries()) {
-        const at = table.at(entry);
-        const key = table.words[at + E.key]!;
-        if ((key & LOOSE_KEY) !== 0) continue;
-        const protocol = protocolName(key & 0xff);
-        const state = stateName(key & 0xff, table.words[at + E.status]!);
-        const total = totals.get(`${protocol} ${state}`);
-        if (total === undefined) totals.set(`${protocol} ${state}`, { protocol, state, count: 1 });
-        else total.count++;
-      }
-    }
-    return [...totals.values()];
+    return connectionTotals(this.fabric.tables.map((_, shard) => this.table(shard)));
+  }
+  /** What the thread of the metrics reads: counters in the order of `counters()`, and the connection tables. */
+  metricsMemory(): { counters: CounterMemory[]; tables: TableMemory[] } {
+    return { counters: this.counters().map(({ memory }) => memory), tables: [...this.fabric.tables] };
   }
   *connections(): Iterable<ConnectionInfo> {
     for (let shard = 0; shard < this.config.workers; shard++) {
@@ -789,24 +778,6 @@ export class Engine implements EngineView {
     for (const { port } of this.slots) port?.close();
     await this.pool?.destroy();
   }
-}
-
-const protocolName = (protocol: number): string =>
-  protocol === 6
-    ? 'tcp'
-    : protocol === 17
-      ? 'udp'
-      : protocol === 1 || protocol === 58
-        ? 'icmp'
-        : protocol === 132
-          ? 'sctp'
-          : 'other';
-
-function stateName(protocol: number, status: number): string {
-  if ((status & Status.Denied) !== 0) return 'denied';
-  if (protocol === 6 && (status & 0xff) !== 0) return tcpStateName(status);
-  if (protocol === 132 && (status & 0xff) !== 0) return SCTP_STATE_NAMES[status & 0xff] ?? 'CLOSED';
-  return (status & Status.SeenReply) !== 0 ? 'established' : 'new';
 }
 
 function describeConnection(table: ConnectionTable, entry: number, shard: number): ConnectionInfo | null {

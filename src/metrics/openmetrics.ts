@@ -3,7 +3,9 @@
  * when it writes this one, so that a scrape in the other format would not find their names again.
  */
 import type { Registry } from 'prom-client';
+import { EVERYTHING, type Selection, selected } from './selection.js';
 
+export const OPENMETRICS_END = '# EOF\n';
 export const OPENMETRICS_CONTENT_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 
 /** RFC 9110 section 12.5.1: the larger weight is preferred. */
@@ -38,9 +40,11 @@ const escaped = (text: string): string => text.replace(/[\\"\n]/g, (c) => (c ===
 const numberText = (value: number): string =>
   Number.isFinite(value) ? String(value) : Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
 
-export async function openMetricsText(registry: Registry): Promise<string> {
+/** The text without the line that ends it. */
+export async function openMetricsText(registry: Registry, selection: Selection = EVERYTHING): Promise<string> {
   const lines: string[] = [];
-  for (const { name, help, type, values } of (await registry.getMetricsAsJSON()) as unknown as Family[]) {
+  for (const metric of selected(registry, selection)) {
+    const { name, help, type, values } = (await metric.get()) as unknown as Family;
     // A counter's family has no _total, its samples have.
     const family = type === 'counter' ? name.replace(/_total$/, '') : name;
     lines.push(`# HELP ${family} ${escaped(help)}`, `# TYPE ${family} ${type}`);
@@ -50,5 +54,5 @@ export async function openMetricsText(registry: Registry): Promise<string> {
       lines.push(`${sample}${text.length > 0 ? `{${text.join(',')}}` : ''} ${numberText(value)}`);
     }
   }
-  return `${lines.join('\n')}\n# EOF\n`;
+  return lines.map((line) => `${line}\n`).join('');
 }

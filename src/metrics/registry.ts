@@ -1,9 +1,8 @@
 /**
- * Every metric, in one registry: ours, summed from shared memory at a scrape, and prom-client's of the process.
- * To add one: a file in families/, and a line in FAMILIES.
+ * Every metric: ours, summed from shared memory at a scrape, and prom-client's of the process. To add one: a file in families/,
+ * and a line in FAMILIES. A service collects FAMILIES in a thread of their own (metrics-thread.ts).
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import type { EngineView } from '../engine/engine-view.js';
 import type { ExportTotals } from '../export/exporter.js';
 import { batchDuration } from './families/batch-duration.js';
 import { batchesRefused } from './families/batches-refused.js';
@@ -35,8 +34,9 @@ import { stagePackets } from './families/stage-packets.js';
 import { workerBusy } from './families/worker-busy.js';
 import { workerPackets } from './families/worker-packets.js';
 import { workerRestarts } from './families/worker-restarts.js';
-import { OPENMETRICS_CONTENT_TYPE, openMetricsText, wantsOpenMetrics } from './openmetrics.js';
-import type { MetricsSource } from './source.js';
+import { OPENMETRICS_CONTENT_TYPE, OPENMETRICS_END, openMetricsText, wantsOpenMetrics } from './openmetrics.js';
+import { EVERYTHING, type Selection, selected } from './selection.js';
+import type { MetricsEngine, MetricsSource } from './source.js';
 
 const FAMILIES: readonly ((registry: Registry, source: MetricsSource) => void)[] = [
   batchDuration,
@@ -60,7 +60,6 @@ const FAMILIES: readonly ((registry: Registry, source: MetricsSource) => void)[]
   memifPackets,
   nativePackets,
   packets,
-  policyApplyDuration,
   policyRules,
   ruleBytes,
   ruleConnections,
@@ -75,26 +74,57 @@ const FAMILIES: readonly ((registry: Registry, source: MetricsSource) => void)[]
 const REFUSED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
 export interface Metrics {
-  registry: Registry;
   /** One scrape. `accept`: the request's Accept header; Prometheus's text format unless it prefers OpenMetrics. */
-  metrics(accept?: string): Promise<{ contentType: string; body: string }>;
+  metrics(
+    accept?: string,
+    selection?: Selection,
+  ): Promise<{ contentType: string; body: string | readonly Uint8Array[] }>;
+}
+export interface SingleThreadMetrics extends Metrics {
+  registry: Registry;
+  metrics(accept?: string, selection?: Selection): Promise<{ contentType: string; body: string }>;
 }
 
-/** `exporters`: what each exporter has sent and lost so far; none by default. */
-export function createRegistry(
-  engine: EngineView,
-  options: { exporters?: () => readonly ExportTotals[] } = {},
-): Metrics {
+/** Families of what shards, exporters and rules count. */
+export function engineRegistry(source: MetricsSource): Registry {
   const registry = new Registry();
-  const source: MetricsSource = { engine, exporters: options.exporters ?? (() => []) };
   for (const family of FAMILIES) family(registry, source);
+  return registry;
+}
+/** Families of the process, its main thread and what happens there. */
+export function processRegistry(engine: Pick<MetricsEngine, 'onApply'>): Registry {
+  const registry = new Registry();
+  policyApplyDuration(registry, engine);
   collectDefaultMetrics({ register: registry });
   for (const name of REFUSED) registry.removeSingleMetric(name);
+  return registry;
+}
+
+/** A registry's text, without the line that ends OpenMetrics'. */
+export async function registryText(registry: Registry, openMetrics: boolean, selection: Selection): Promise<string> {
+  if (openMetrics) return openMetricsText(registry, selection);
+  const texts = await Promise.all(
+    selected(registry, selection).map(({ name }) => registry.getSingleMetricAsString(name)),
+  );
+  return texts.map((text) => `${text}\n\n`).join('');
+}
+
+/** All families in this thread. `exporters`: what each exporter has sent and lost so far; none by default. */
+export function createRegistry(
+  engine: MetricsEngine,
+  options: { exporters?: () => readonly ExportTotals[] } = {},
+): SingleThreadMetrics {
+  const source: MetricsSource = { engine, exporters: options.exporters ?? (() => []) };
+  const registry = Registry.merge([engineRegistry(source), processRegistry(engine)]);
   return {
     registry,
-    metrics: async (accept) =>
-      wantsOpenMetrics(accept)
-        ? { contentType: OPENMETRICS_CONTENT_TYPE, body: await openMetricsText(registry) }
-        : { contentType: registry.contentType, body: await registry.metrics() },
+    metrics: async (accept, selection = EVERYTHING) => {
+      const openMetrics = wantsOpenMetrics(accept);
+      const text = await registryText(registry, openMetrics, selection);
+      return {
+        contentType: openMetrics ? OPENMETRICS_CONTENT_TYPE : registry.contentType,
+        body: openMetrics ? text + OPENMETRICS_END : text,
+      };
+    },
   };
 }

@@ -3,8 +3,13 @@ import type { EngineView } from '../engine/engine-view.js';
 import type { ExportTotals } from '../export/exporter.js';
 import { RULE_COUNTERS, type SharedCounters } from './shared-counters.js';
 
+/** What families ask of an engine, or of what another thread knows of one. */
+export type MetricsEngine = Pick<
+  EngineView,
+  'counters' | 'rules' | 'workers' | 'connectionTotals' | 'connectionsLimit' | 'onApply'
+>;
 export interface MetricsSource {
-  engine: EngineView;
+  engine: MetricsEngine;
   exporters(): readonly ExportTotals[];
 }
 

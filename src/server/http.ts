@@ -1,9 +1,11 @@
 /** The HTTP front end (contract §6), read-only: metrics, health, listings as JSON, and a page that shows them. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import type { Engine } from '../engine/engine.js';
 import { SeineError } from '../errors.js';
 import type { Metrics } from '../metrics/registry.js';
+import { readSelection } from '../metrics/selection.js';
 import { PAGE } from './page.js';
 import { type RecentFlows, ruleRows } from './rows.js';
 import { type Listener, tellTrouble } from './unix-listener.js';
@@ -24,6 +26,44 @@ const HEADERS = {
   'content-security-policy':
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
 } as const;
+
+/** Octets that are handed to a socket before others have their turn. */
+const SLICE = 1 << 17;
+
+/** A large body, in slices: the sockets and timers of this thread are not held up by it. */
+async function sendParts(
+  request: IncomingMessage,
+  response: ServerResponse,
+  type: string,
+  parts: readonly Uint8Array[],
+): Promise<void> {
+  response.writeHead(200, {
+    ...HEADERS,
+    'content-type': type,
+    'content-length': parts.reduce((sum, { length }) => sum + length, 0),
+  });
+  if (request.method !== 'HEAD') {
+    for (const part of parts) {
+      for (let at = 0; at < part.length; at += SLICE) {
+        if (response.destroyed) return;
+        if (response.write(part.subarray(at, at + SLICE))) await setImmediate();
+        else await drained(response);
+      }
+    }
+  }
+  response.end();
+}
+/** Resolves when there is room again, or when the other side is gone. */
+const drained = (response: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.once('drain', done);
+    response.once('close', done);
+  });
 
 function listing(engine: Engine, flows: RecentFlows, what: string, more: () => void): unknown {
   switch (what) {
@@ -82,12 +122,12 @@ export async function listenHttp(
   const server = createServer((request, response) => {
     void (async () => {
       try {
-        const path = (request.url ?? '/').split('?')[0]!;
+        const [path, query] = (request.url ?? '/').split('?', 2) as [string, string | undefined];
         if (request.method !== 'GET' && request.method !== 'HEAD')
           send(request, response, 405, 'application/json', json({ error: 'read-only: GET or HEAD' }));
         else if (path === '/metrics') {
-          const { contentType, body } = await metrics.metrics(request.headers.accept);
-          send(request, response, 200, contentType, body);
+          const { contentType, body } = await metrics.metrics(request.headers.accept, readSelection(query ?? ''));
+          await sendParts(request, response, contentType, typeof body === 'string' ? [Buffer.from(body)] : body);
         } else if (path === '/healthz') send(request, response, 200, 'text/plain; charset=utf-8', 'ok\n');
         else if (path === '/readyz') {
           const ready = engine.ready();

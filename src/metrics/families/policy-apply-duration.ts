@@ -1,8 +1,8 @@
 /** How long applies take: reading, validating, compiling and handing over to every shard. */
 import { Histogram, type Registry } from 'prom-client';
-import type { MetricsSource } from '../source.js';
+import type { MetricsEngine } from '../source.js';
 
-export function policyApplyDuration(registry: Registry, { engine }: MetricsSource): void {
+export function policyApplyDuration(registry: Registry, engine: Pick<MetricsEngine, 'onApply'>): void {
   const histogram = new Histogram({
     name: 'seine_policy_apply_duration_seconds',
     help: 'Time from an apply of objects to its being in force.',
