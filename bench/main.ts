@@ -8,6 +8,7 @@ import { kernels } from './kernels.js';
 import { memory } from './memory.js';
 import { netflow } from './netflow.js';
 import { newConnections } from './new-connections.js';
+import { metricsRows } from './metrics.js';
 import { replay } from './replay.js';
 import { ruleSets } from './rule-sets.js';
 import { service } from './service.js';
@@ -24,6 +25,7 @@ const GROUPS: readonly RowGroup[] = [
   ruleSets,
   replay,
   service,
+  metricsRows,
 ];
 
 const args = process.argv.slice(2);

@@ -87,7 +87,7 @@ export class MetricsThread implements Metrics {
         continue;
       }
       this.thread = thread;
-      const own = await registryText(this.own, openMetrics, selection);
+      const own = await registryText(this.own, openMetrics, selection, setImmediate);
       return {
         contentType: openMetrics ? OPENMETRICS_CONTENT_TYPE : this.own.contentType,
         body: [text, Buffer.from(openMetrics ? own + OPENMETRICS_END : own)],

@@ -2,8 +2,7 @@
  * OpenMetrics 1.0 text of a registry. prom-client's own has one format per registry, and renames its counters for good
  * when it writes this one, so that a scrape in the other format would not find their names again.
  */
-import type { Registry } from 'prom-client';
-import { EVERYTHING, type Selection, selected } from './selection.js';
+import type { Metric } from 'prom-client';
 
 export const OPENMETRICS_END = '# EOF\n';
 export const OPENMETRICS_CONTENT_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
@@ -40,19 +39,16 @@ const escaped = (text: string): string => text.replace(/[\\"\n]/g, (c) => (c ===
 const numberText = (value: number): string =>
   Number.isFinite(value) ? String(value) : Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
 
-/** The text without the line that ends it. */
-export async function openMetricsText(registry: Registry, selection: Selection = EVERYTHING): Promise<string> {
-  const lines: string[] = [];
-  for (const metric of selected(registry, selection)) {
-    const { name, help, type, values } = (await metric.get()) as unknown as Family;
-    // A counter's family has no _total, its samples have.
-    const family = type === 'counter' ? name.replace(/_total$/, '') : name;
-    lines.push(`# HELP ${family} ${escaped(help)}`, `# TYPE ${family} ${type}`);
-    for (const { metricName, labels, value } of values) {
-      const sample = metricName ?? (type === 'counter' ? `${family}_total` : family);
-      const text = Object.entries(labels).map(([label, of]) => `${label}="${escaped(String(of))}"`);
-      lines.push(`${sample}${text.length > 0 ? `{${text.join(',')}}` : ''} ${numberText(value)}`);
-    }
+/** The text of one family. OPENMETRICS_END ends that of all. */
+export async function openMetricsFamily(metric: Metric): Promise<string> {
+  const { name, help, type, values } = (await metric.get()) as unknown as Family;
+  // A counter's family has no _total, its samples have.
+  const family = type === 'counter' ? name.replace(/_total$/, '') : name;
+  let lines = `# HELP ${family} ${escaped(help)}\n# TYPE ${family} ${type}\n`;
+  for (const { metricName, labels, value } of values) {
+    const sample = metricName ?? (type === 'counter' ? `${family}_total` : family);
+    const text = Object.entries(labels).map(([label, of]) => `${label}="${escaped(String(of))}"`);
+    lines += `${sample}${text.length > 0 ? `{${text.join(',')}}` : ''} ${numberText(value)}\n`;
   }
-  return lines.map((line) => `${line}\n`).join('');
+  return lines;
 }

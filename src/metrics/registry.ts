@@ -34,7 +34,7 @@ import { stagePackets } from './families/stage-packets.js';
 import { workerBusy } from './families/worker-busy.js';
 import { workerPackets } from './families/worker-packets.js';
 import { workerRestarts } from './families/worker-restarts.js';
-import { OPENMETRICS_CONTENT_TYPE, OPENMETRICS_END, openMetricsText, wantsOpenMetrics } from './openmetrics.js';
+import { OPENMETRICS_CONTENT_TYPE, OPENMETRICS_END, openMetricsFamily, wantsOpenMetrics } from './openmetrics.js';
 import { EVERYTHING, type Selection, selected } from './selection.js';
 import type { MetricsEngine, MetricsSource } from './source.js';
 
@@ -100,13 +100,24 @@ export function processRegistry(engine: Pick<MetricsEngine, 'onApply'>): Registr
   return registry;
 }
 
-/** A registry's text, without the line that ends OpenMetrics'. */
-export async function registryText(registry: Registry, openMetrics: boolean, selection: Selection): Promise<string> {
-  if (openMetrics) return openMetricsText(registry, selection);
-  const texts = await Promise.all(
-    selected(registry, selection).map(({ name }) => registry.getSingleMetricAsString(name)),
-  );
-  return texts.map((text) => `${text}\n\n`).join('');
+/**
+ * A registry's text, without the line that ends OpenMetrics'. `between` families others may have their turn: gathering what a
+ * process says of itself takes most of a millisecond.
+ */
+export async function registryText(
+  registry: Registry,
+  openMetrics: boolean,
+  selection: Selection,
+  between?: () => Promise<void>,
+): Promise<string> {
+  let text = '';
+  for (const metric of selected(registry, selection)) {
+    await between?.();
+    text += openMetrics
+      ? await openMetricsFamily(metric)
+      : `${await registry.getSingleMetricAsString(metric.name)}\n\n`;
+  }
+  return text;
 }
 
 /** All families in this thread. `exporters`: what each exporter has sent and lost so far; none by default. */
