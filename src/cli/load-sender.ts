@@ -241,7 +241,6 @@ export class UnixSender extends Sender {
         ),
       );
     });
-    // biome-ignore lint/complexity/noThisInStatic: of the class that was asked
     const sender = new this(load, repeated(load, batches), socket, onRead);
     for (const octets of early) sender.received(octets);
     return sender;

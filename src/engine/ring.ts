@@ -38,12 +38,13 @@ export class Ring {
   }
 }
 
+const ASLEEP = 1;
+const RING = 2;
+
 /**
  * Wakes a thread's event loop: one word of shared memory, raised by 2 with every ring; bit 0 says that its thread sleeps. Only
  * then is there somebody to wake, which costs the ringing thread microseconds.
  */
-const ASLEEP = 1;
-const RING = 2;
 export class Doorbell {
   private stopped = false;
   constructor(
@@ -51,11 +52,10 @@ export class Doorbell {
     private readonly index: number,
   ) {}
   ring(): void {
-    const { words, index } = this;
-    if ((Atomics.add(words, index, RING) & ASLEEP) === 0) return;
+    if ((Atomics.add(this.words, this.index, RING) & ASLEEP) === 0) return;
     // Whoever rings next finds it awake. Should it sleep again meanwhile, it is woken once in vain.
-    Atomics.and(words, index, ~ASLEEP);
-    Atomics.notify(words, index);
+    Atomics.and(this.words, this.index, ~ASLEEP);
+    Atomics.notify(this.words, this.index);
   }
   /** Calls `pump` now and after every ring until `stop`. */
   async listen(pump: () => void): Promise<void> {

@@ -86,7 +86,10 @@ test('metrics-thread: shards are asked to add up first, and one that does not an
     new Proxy(engine, {
       get: (of, key) =>
         key === 'beforeScrape'
-          ? () => (asked++, new Promise(() => {}))
+          ? () => {
+              asked++;
+              return new Promise(() => {});
+            }
           : (Reflect.get(of, key).bind?.(of) ?? Reflect.get(of, key)),
     }) as typeof engine,
   );
