@@ -75,6 +75,7 @@ export class Collector<T extends QueuedDatagram> {
   #queue: T[] = [];
   #head = 0;
   #socket: Socket | null = null;
+  #fd: number | null = null;
   #address: string | null = null;
   #local = false;
   /** Why datagrams are lost at the moment; null = they are sent, or wait for the socket. */
@@ -199,6 +200,7 @@ export class Collector<T extends QueuedDatagram> {
     socket.unref();
     this.#closeSocket();
     this.#socket = socket;
+    this.#fd = descriptorOf(socket);
     this.#address = address;
     this.#local = isLocalAddress(address);
     this.#broken = null;
@@ -224,6 +226,7 @@ export class Collector<T extends QueuedDatagram> {
   #closeSocket(): void {
     const socket = this.#socket;
     this.#socket = null;
+    this.#fd = null;
     socket?.close();
   }
 
@@ -265,7 +268,7 @@ export class Collector<T extends QueuedDatagram> {
 
   /** Sends as many as it may in one call; the one that the kernel does not take goes, or is lost, by itself. */
   #sendSome(socket: Socket): void {
-    const fd = descriptorOf(socket);
+    const fd = this.#fd;
     // What libuv has queued goes first.
     if (fd === null || this.#inFlight > 0) {
       this.#credit--;
@@ -410,8 +413,14 @@ function reasonOf(error: unknown): string {
   return code ?? message;
 }
 
-/** The descriptor behind a socket, where Node tells it. */
+/**
+ * The descriptor behind a socket, where Node lets it be found (its state stands under a symbol; the property of old is
+ * deprecated); null: the socket itself sends.
+ */
 function descriptorOf(socket: Socket): number | null {
-  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  return fd !== undefined && fd > 0 ? fd : null;
+  const symbol = Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'state symbol');
+  if (symbol === undefined) return null;
+  const state = (socket as unknown as Record<symbol, { handle?: { fd?: unknown } | null }>)[symbol];
+  const fd = state?.handle?.fd;
+  return typeof fd === 'number' && fd > 0 ? fd : null;
 }
