@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { table } from '../src/cli/output.js';
 import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
-import { encapsulation, establishedPackets, twoWorkers } from './engine.js';
+import { againstOpenVSwitch, encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { kernels } from './kernels.js';
 import { memory } from './memory.js';
 import { netflow } from './netflow.js';
@@ -16,6 +16,7 @@ import { service } from './service.js';
 const GROUPS: readonly RowGroup[] = [
   kernels,
   establishedPackets,
+  againstOpenVSwitch,
   encapsulation,
   twoWorkers,
   netflow,
