@@ -10,6 +10,8 @@ export type { Config } from './config/config.js';
 export type { BatchInput, BatchOutput, RuleInfo, PortInfo } from './engine/engine-view.js';
 export { CT_BITS, DROP_REASONS, STAGES, VERDICTS } from './batch/drop-reason.js';
 export { SeineError } from './errors.js';
+export { type FiveTupleRule, RuleTree } from './policy/rule-tree/rule-tree.js';
+export { RuleTreeReader } from './policy/rule-tree/rule-tree-reader.js';
 
 export interface StartOptions {
   /** The configuration of contract §2: YAML text, or an object with some of its keys. */

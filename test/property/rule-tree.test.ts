@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { nativeKernels, references } from '../../src/native/kernels.js';
 import { H, LANES, LAYOUT, PACKS_MAX, UNIT_WORDS } from '../../src/policy/rule-tree/layout.js';
-import { type FiveTupleRule, RuleTree } from '../../src/policy/rule-tree/rule-tree.js';
+import { type FiveTupleRule, RuleTree } from '../../src/index.js';
 import { fuzzSeed, Random } from '../fuzz/mutate.js';
 import { linearSearch, RuleSource } from './rule-sets.js';
 
