@@ -17,6 +17,7 @@
         "native/policy.cc",
         "native/message.cc",
         "native/memif_addon.cc",
+        "native/memif_client.cc",
         "native/memif_control.cc",
         "native/memif_memory.cc",
         "native/memif_poller.cc",

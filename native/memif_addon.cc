@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "compose.h"
+#include "memif_client.h"
 #include "memif_poller.h"
 
 namespace {
@@ -305,10 +306,60 @@ class Poller : public Napi::ObjectWrap<Poller> {
   std::unique_ptr<memif::Poller> poller_;
 };
 
+class Client : public Napi::ObjectWrap<Client> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "MemifClient", {InstanceMethod("send", &Client::Send), InstanceMethod("taken", &Client::Taken),
+                                            InstanceMethod("receive", &Client::Receive), InstanceMethod("closed", &Client::Closed),
+                                            InstanceMethod("close", &Client::Close)});
+  }
+  explicit Client(const CallbackInfo& info) : Napi::ObjectWrap<Client>(info) {
+    if (info.Length() < 1 || !info[0].IsString()) refuse(info, "path is a string");
+    client_ = std::make_unique<memif::Client>();
+    const std::string failure = client_->connect(info[0].As<Napi::String>().Utf8Value(), number(info, 1, "port is a number", UINT32_MAX),
+                                                 static_cast<uint8_t>(number(info, 2, "log2 is at most 14", memif::LOG2_RING_SIZE_MAX)),
+                                                 number(info, 3, "buffer is at most a frame", memif::FRAME_MAX_SIZE + COMPOSE_OVERHEAD_MAX));
+    if (!failure.empty()) throw Napi::Error::New(info.Env(), failure);
+  }
+
+ private:
+  void open(const CallbackInfo& info) {
+    if (client_ == nullptr) refuse(info, "the client is closed");
+  }
+  // send(frames, offsets, lengths, first) → frames put
+  Napi::Value Send(const CallbackInfo& info) {
+    open(info);
+    const auto frames = array<uint8_t>(info, 0, napi_uint8_array, "frames is a Uint8Array");
+    const auto offsets = array<uint32_t>(info, 1, napi_uint32_array, "offsets is a Uint32Array");
+    const auto lengths = array<uint32_t>(info, 2, napi_uint32_array, "lengths is a Uint32Array");
+    const uint32_t first = number(info, 3, "first is a frame", UINT32_MAX);
+    if (lengths.size != offsets.size || first > lengths.size || lengths.size > UINT32_MAX) refuse(info, "offsets and lengths do not fit");
+    for (size_t i = first; i < lengths.size; i++)
+      if (lengths.data[i] > frames.size || offsets.data[i] > frames.size - lengths.data[i]) refuse(info, "a frame lies outside frames");
+    return Napi::Number::New(info.Env(), client_->send(frames.data, offsets.data + first, lengths.data + first,
+                                                       static_cast<uint32_t>(lengths.size) - first));
+  }
+  Napi::Value Taken(const CallbackInfo& info) {
+    open(info);
+    return Napi::Number::New(info.Env(), client_->taken());
+  }
+  Napi::Value Receive(const CallbackInfo& info) {
+    open(info);
+    return Napi::Number::New(info.Env(), client_->receive());
+  }
+  Napi::Value Closed(const CallbackInfo& info) { return Napi::Boolean::New(info.Env(), client_ == nullptr || client_->closed()); }
+  Napi::Value Close(const CallbackInfo& info) {
+    client_.reset();
+    return info.Env().Undefined();
+  }
+  std::unique_ptr<memif::Client> client_;
+};
+
 }  // namespace
 
 void init_memif(Napi::Env env, Napi::Object exports) {
   exports.Set("DescriptorWatch", DescriptorWatch::define(env));
   exports.Set("MemifListener", Listener::define(env));
   exports.Set("MemifPoller", Poller::define(env));
+  exports.Set("MemifClient", Client::define(env));
 }

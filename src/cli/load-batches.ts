@@ -10,7 +10,7 @@ const HEADERS_4 = 42,
   HEADERS_6 = 62;
 
 export interface Load {
-  transport: 'unix' | 'grpc';
+  transport: 'unix' | 'grpc' | 'memif';
   flows: number;
   size: number | 'imix';
   batch: number;

@@ -11,6 +11,7 @@ import { readConfig } from '../config/read.js';
 import type { PortInfo } from '../engine/engine-view.js';
 import { SeineError } from '../errors.js';
 import { IMIX_LARGEST, type Load, makeBatches } from './load-batches.js';
+import { MEMIF_RING_MAX, MemifSender } from './load-memif.js';
 import { GrpcSender, UnixSender } from './load-sender.js';
 import { table } from './output.js';
 
@@ -30,9 +31,9 @@ export function register(program: Command): void {
   program
     .command('load')
     .description('offer packets to a running service and measure what it answers')
-    .option('--server <address>', 'unix:PATH (the batch socket, or with --transport grpc the gRPC socket) or HOST:PORT')
+    .option('--server <address>', 'unix:PATH (the socket of batches, or of gRPC or memif by --transport) or HOST:PORT')
     .option('--config <file>', 'configuration whose sockets are used')
-    .option('--transport <name>', 'unix or grpc', 'unix')
+    .option('--transport <name>', 'unix, grpc or memif', 'unix')
     .option('--flows <n>', 'distinct connections', '1024')
     .option('--size <octets>', 'octets of each frame, or imix', '64')
     .option('--batch <n>', 'packets a batch', '256')
@@ -51,16 +52,21 @@ function whole(name: string, text: string, least: number, most: number): number 
 }
 
 function parseLoad(options: Options): Load {
-  if (options.transport === 'memif')
-    throw new SeineError('SEINE_ERR_USAGE', '--transport memif: not in this version; unix or grpc is');
-  if (options.transport !== 'unix' && options.transport !== 'grpc')
-    throw new SeineError('SEINE_ERR_USAGE', `--transport ${options.transport}: unix or grpc belongs here`);
+  if (options.transport !== 'unix' && options.transport !== 'grpc' && options.transport !== 'memif')
+    throw new SeineError('SEINE_ERR_USAGE', `--transport ${options.transport}: unix, grpc or memif belongs here`);
   const batch = whole('batch', options.batch, 1, BATCH_ROWS);
   const size = options.size === 'imix' ? 'imix' : whole('size', options.size, 64, 65_535);
   if ((size === 'imix' ? IMIX_LARGEST : size) * batch > BATCH_OCTETS_LIMIT) {
     throw new SeineError(
       'SEINE_ERR_USAGE',
       `--size ${options.size} × --batch ${batch}: a batch holds at most ${BATCH_OCTETS_LIMIT} octets`,
+    );
+  }
+  const window = whole('window', options.window, 1, 4096);
+  if (options.transport === 'memif' && window * batch > MEMIF_RING_MAX) {
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      `--window ${window} × --batch ${batch}: a memif ring holds at most ${MEMIF_RING_MAX} frames`,
     );
   }
   const seconds = Number(options.duration);
@@ -75,7 +81,7 @@ function parseLoad(options: Options): Load {
     batch,
     rate: whole('rate', options.rate, 0, 1_000_000_000),
     seconds,
-    window: whole('window', options.window, 1, 4096),
+    window,
   };
 }
 
@@ -103,21 +109,39 @@ async function run(options: Options): Promise<void> {
       : config.listen.unix === null
         ? null
         : `unix:${config.listen.unix}`;
+  const memif = options.server?.replace(/^unix:/, '') ?? config.listen.memif;
+  if (load.transport === 'memif' && memif === null)
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      '--transport memif: `listen.memif` is not set; name a socket there, or --server unix:PATH',
+    );
   if (load.transport === 'unix' && (unixAddress === null || !unixAddress.startsWith('unix:'))) {
     throw new SeineError('SEINE_ERR_USAGE', `--server ${options.server}: unix:PATH belongs here with --transport unix`);
   }
   const pods = await listPods(grpcAddress).catch((error: Error) => {
-    if (load.transport === 'grpc') throw error;
+    if (load.transport !== 'unix') throw error;
     process.stderr.write(
       `seine: warning: ${grpcAddress} does not list pods (${error.message}); any addresses are used\n`,
     );
     return [] as PortInfo[];
   });
+  if (load.transport === 'memif' && pods.length < 2)
+    throw new SeineError(
+      'SEINE_ERR_USAGE',
+      '--transport memif: frames come back by the interfaces of the pods that they are for, but the server lists fewer than two pods',
+    );
   const batches = makeBatches(load, pods);
   const sender =
     load.transport === 'unix'
       ? await UnixSender.open(load, batches, unixAddress!.slice(5))
-      : new GrpcSender(load, batches, grpcAddress);
+      : load.transport === 'grpc'
+        ? new GrpcSender(load, batches, grpcAddress)
+        : await MemifSender.open(
+            load,
+            batches,
+            memif!,
+            pods.map(({ port }) => port),
+          );
   const bar = process.stderr.isTTY ? new SingleBar({ format: '{bar} {percentage}%', stream: process.stderr }) : null;
   bar?.start(100, 0);
   let seconds: number;

@@ -54,6 +54,19 @@ export interface MemifListener {
   close(): void;
 }
 
+/** A client of the server above, for `seine load`: it polls. */
+export interface MemifClient {
+  /** Puts frames first … on the ring until it is full; returns how many. */
+  send(frames: Uint8Array, offsets: Uint32Array, lengths: Uint32Array, first: number): number;
+  /** Frames that the server has taken from the ring since the last call. */
+  taken(): number;
+  /** Frames that have come back since the last call. */
+  receive(): number;
+  /** The server has closed the connection, or said something. */
+  closed(): boolean;
+  close(): void;
+}
+
 /** Calls back in the thread's event loop while a descriptor is readable; does not keep the loop alive. */
 export interface DescriptorWatch {
   close(): void;
@@ -62,5 +75,12 @@ export interface DescriptorWatch {
 export interface MemifAddon {
   MemifListener: new (path: string) => MemifListener;
   MemifPoller: new (hub: number) => MemifPoller;
+  /** 2^log2 buffers of `buffer` octets in each direction. Throws with the reason where the server refuses. */
+  MemifClient: new (
+    path: string,
+    port: number,
+    log2: number,
+    buffer: number,
+  ) => MemifClient;
   DescriptorWatch: new (fd: number, readable: () => void) => DescriptorWatch;
 }
