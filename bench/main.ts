@@ -5,6 +5,7 @@ import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
 import { againstOpenVSwitch, encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { kernels } from './kernels.js';
+import { memifRows } from './memif.js';
 import { memory } from './memory.js';
 import { netflow } from './netflow.js';
 import { newConnections } from './new-connections.js';
@@ -27,6 +28,7 @@ const GROUPS: readonly RowGroup[] = [
   replay,
   service,
   metricsRows,
+  memifRows,
 ];
 
 const args = process.argv.slice(2);
