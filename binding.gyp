@@ -14,6 +14,7 @@
         "native/replay.cc",
         "native/rule_tree.cc",
         "native/table.cc",
+        "native/state_file.cc",
         "native/policy.cc",
         "native/message.cc",
         "native/memif_addon.cc",

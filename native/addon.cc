@@ -24,6 +24,7 @@
 #include "policy.h"
 #include "replay.h"
 #include "rule_tree.h"
+#include "state_file.h"
 #include "tuple_hash.h"
 
 namespace {
@@ -663,6 +664,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("threadCpuNs", ThreadCpuNs);
   add("sendNow", SendNow);
   add("adviseHugePages", AdviseHugePages);
+  add("lockFile", seine::LockFile);
+  add("reserveFile", seine::ReserveFile);
+  add("mapFile", seine::MapFile);
   add("setTimeoutIndices", SetTimeoutIndices);
   add("setCounterIndices", SetCounterIndices);
   add("layout", Layout);

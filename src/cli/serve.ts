@@ -1,6 +1,7 @@
 /** `seine serve`: the service, until SIGTERM or SIGINT, which drain it. */
 import type { Command } from 'commander';
 import { EXAMPLE_CLUSTER, EXAMPLE_NODE } from '../config/example-cluster.js';
+import type { StateStatus } from '../engine/engine-view.js';
 import { Engine } from '../engine/engine.js';
 import { SeineError } from '../errors.js';
 import { Exporter } from '../export/exporter.js';
@@ -74,8 +75,9 @@ async function run(options: Options): Promise<void> {
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
     await metrics?.close();
-    await exporter.close();
     await engine.close();
+    await exporter.close();
+    engine.closeState();
     throw error;
   }
   tell(engine, listeners, options, config.listen.http !== null ? (listeners.at(-1)?.address ?? '') : '');
@@ -98,7 +100,24 @@ async function run(options: Options): Promise<void> {
   await engine.close();
   exporter.flush();
   await exporter.close();
+  engine.closeState();
   process.exit(0);
+}
+
+/** What was found in the state file. */
+function stateLines(state: StateStatus | null): string[] {
+  if (state === null) return [];
+  if (!state.restored) return [`  state in ${state.path}, begun afresh`];
+  const lost = [
+    [state.recordsLost, 'flow records are lost'],
+    [state.recordsInDoubt, 'flow records were being sent and are not sent again'],
+    [state.entriesMended, 'entries were set right'],
+    [state.entriesDropped, 'entries could not be kept'],
+  ] as const;
+  return [
+    `  state in ${state.path}: ${state.connections} connections taken up; ${state.batchesLost} batches were in flight and are lost`,
+    ...lost.filter(([count]) => count > 0).map(([count, what]) => `    ${count} ${what}`),
+  ];
 }
 
 function tell(engine: Engine, listeners: readonly Listener[], options: Options, page: string): void {
@@ -109,6 +128,7 @@ function tell(engine: Engine, listeners: readonly Listener[], options: Options, 
   const lines = [
     `seine serves: ${what}; ${engine.config.workers} workers`,
     ...listeners.map(({ address }) => `  listens on ${address}`),
+    ...stateLines(engine.state()),
   ];
   const grpc = listeners.find(
     ({ address }) => address.startsWith('unix:') && engine.config.listen.grpc.includes(address),

@@ -293,7 +293,6 @@ export function parseConfig(
   unused(['ipfix', 'targets'], given.ipfix.targets.length > 0);
   unused(['sflow', 'targets'], given.sflow.targets.length > 0);
   unused(['mirrors'], given.mirrors.length > 0);
-  unused(['stateFile'], given.stateFile !== null);
   unused(['policyLog'], given.policyLog !== null);
   unused(['ovsdb'], given.ovsdb !== null);
   unused(['agent'], given.agent !== undefined);

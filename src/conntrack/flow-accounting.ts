@@ -1,8 +1,8 @@
 /**
  * Flow records of the table's entries: opened, counted, ended. A record is one direction of one connection (or a loose
  * entry) until it is idle, active too long, closed, or its out-port or verdict changes (flow/flow-record.ts).
- * Ended ones go into the shard's ring of records, whole before the entry forgets them. When a record is due depends on its packets alone,
- * never on when the table is swept, so any number of workers makes the same records.
+ * Ended ones go into the shard's ring of records, whole before the entry forgets them. When a record is due depends on its
+ * packets alone, never on when the table is swept, so any number of workers makes the same records.
  */
 import type { PacketBatch } from '../batch/packet-batch.js';
 import { EndReason, R } from '../flow/flow-record.js';
@@ -25,8 +25,6 @@ export const elapsed = (words: Uint32Array, at: number, nowLow: number, nowHigh:
 export class FlowAccounting {
   idleNs = 10e9;
   activeNs = 600e9;
-  /** Records that ended so far. */
-  ended = 0;
 
   constructor(
     readonly table: ConnectionTable,
@@ -91,6 +89,16 @@ export class FlowAccounting {
     const ticks = Math.min(Math.floor(((low & (TICK_NS - 1)) + this.activeNs) / TICK_NS), ACTIVE_HORIZON_TICKS);
     const due = (now + ticks) >>> 0;
     if (!other || ((words[at + E.activeDue]! - due) | 0) > 0) words[at + E.activeDue] = due;
+  }
+
+  /** Sets E.activeDue anew, from the entry's open records. */
+  redue(entry: number): void {
+    const { words } = this.table;
+    const at = this.table.at(entry);
+    const first = this.table.cold(entry) + C.first;
+    const one = (words[at + E.status]! & Status.Record0) !== 0;
+    if (one) this.dueActive(at, words[first]!, words[first + 1]!, false);
+    if ((words[at + E.status]! & Status.Record1) !== 0) this.dueActive(at, words[first + 2]!, words[first + 3]!, one);
   }
 
   /**
@@ -197,7 +205,6 @@ export class FlowAccounting {
     out[o + R.egressRule] = planned ? words[plan + P.egressRule]! : 0;
     // In this order: a crash between the two leaves the record twice, which recovery sees, and never not at all.
     this.records.publish();
-    this.ended++;
     const bits = direction === 0 ? Status.Record0 | Status.Replay0 : Status.Record1 | Status.Replay1;
     words[at + E.status] = words[at + E.status]! & ~bits;
   }
@@ -227,7 +234,6 @@ export class FlowAccounting {
     out[o + R.ingressRule] = batch.ingressRule[row]!;
     out[o + R.egressRule] = batch.egressRule[row]!;
     this.records.publish();
-    this.ended++;
   }
 
   /** The tick at which the entry is next due: its open records, else its own expiry. */

@@ -26,6 +26,7 @@ import { SeineError } from '../errors.js';
 import type { Dispatcher, SubmitOptions } from './engine-view.js';
 import type { Fabric } from './fabric.js';
 import { incarnationsOf, ringOffset } from './fabric.js';
+import { InHand } from '../worker/in-hand.js';
 import { Doorbell, Ring } from './ring.js';
 
 /** A capture's packets are in no answer: only the emission area itself bounds what is made for them. */
@@ -64,6 +65,8 @@ export class ThreadDispatcher implements Dispatcher {
   private readonly fromShard: Ring[] = [];
   private readonly bells: Doorbell[] = [];
   private readonly fragments: FragmentTable;
+  private readonly inHand: InHand;
+  private readonly wasSubmitted: Uint8Array;
   readonly counters: SharedCounters;
   private readonly message = new Int32Array(4);
   private readonly incarnations: Int32Array;
@@ -90,6 +93,8 @@ export class ThreadDispatcher implements Dispatcher {
     }
     this.incarnations = incarnationsOf(fabric);
     this.fragments = new FragmentTable(fabric.fragments);
+    this.inHand = new InHand(fabric.participants, participant);
+    this.wasSubmitted = new Uint8Array(this.batches.length);
     this.counters = new SharedCounters(fabric.counters[participant]!);
   }
 
@@ -101,15 +106,23 @@ export class ThreadDispatcher implements Dispatcher {
     if (this.free.length > 0) queueMicrotask(callback);
     else this.waiters.push(callback);
   }
-  release(batch: PacketBatch): void {
+  release(batch: PacketBatch, answered = true): void {
     const index = this.batches.indexOf(batch);
     if (index < 0 || this.free.includes(index)) throw new Error('a batch is released by its owner, once');
     this.free.push(index);
+    if (this.wasSubmitted[index] !== 0) {
+      this.wasSubmitted[index] = 0;
+      if (answered) this.inHand.answered(1);
+    }
     if (this.waiters.length > 0) queueMicrotask(() => this.wake());
   }
   /** A waiter that no longer wants a batch, a client gone meanwhile, leaves it to the next. */
   private wake(): void {
     while (this.free.length > 0 && this.waiters.length > 0) this.waiters.shift()!();
+  }
+  /** Answers of batches that were released before, as not yet answered, are with their clients, or nobody waits for them. */
+  answered(count: number): void {
+    this.inHand.answered(count);
   }
   get inFlight(): number {
     return this.order.length;
@@ -123,6 +136,7 @@ export class ThreadDispatcher implements Dispatcher {
   submit(batch: PacketBatch, transport: Transport, options: SubmitOptions, done: (error: Error | null) => void): void {
     const startedNs = process.hrtime.bigint();
     const { count } = batch;
+    this.inHand.submitted();
     batch.emitWords[0] = 0;
     batch.emitWords[1] = 0;
     batch.emitWords[2] = this.replay ? REPLAY_EMISSION_ROOM : emissionRoom(count, endOf(batch));
@@ -152,6 +166,7 @@ export class ThreadDispatcher implements Dispatcher {
       out: new Map(),
       done,
     };
+    this.wasSubmitted[index] = 1;
     this.flights.set(index, flight);
     this.order.push(flight);
     this.send(flight, Message.Judge, this.split(batch));

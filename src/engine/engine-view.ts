@@ -132,6 +132,23 @@ export interface SubmitOptions {
   assignInPorts?: boolean;
 }
 
+/** The state file, and what of an earlier process was found in it. */
+export interface StateStatus {
+  path: string;
+  /** There was a state, and it was taken up. */
+  restored: boolean;
+  connections: number;
+  entriesMended: number;
+  entriesDropped: number;
+  /** Batches that were in hand when the process before ended, or a worker of this one. */
+  batchesLost: number;
+  /** Flow records that were not exported yet at the start, and are. */
+  recordsWaiting: number;
+  /** Being sent when the process ended: sent, in all likelihood, and not sent again. */
+  recordsInDoubt: number;
+  recordsLost: number;
+}
+
 export interface EngineView {
   readonly config: Config;
   readonly dispatcher: Dispatcher;
@@ -153,6 +170,8 @@ export interface EngineView {
   connectionTotals(): { protocol: string; state: string; count: number }[];
   connections(): Iterable<ConnectionInfo>;
   connectionsLimit(): number;
+  /** null without a state file. */
+  state(): StateStatus | null;
   /** Calls back with the flow records that ended from now on; returns the unsubscriber. */
   watchRecords(listener: (records: FlowRecord[]) => void): () => void;
   /** Seconds that each apply took (metrics). */

@@ -5,7 +5,7 @@
  */
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
-import { DROP_REASONS, Port, STAGES, Verdict } from '../batch/drop-reason.js';
+import { DROP_REASONS, Port, STAGES, Verdict, VERDICTS } from '../batch/drop-reason.js';
 import { EMIT_COPY, EMIT_HEADER_WORDS, EMIT_WORDS, type PacketBatch } from '../batch/packet-batch.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
 import type { Config } from '../config/config.js';
@@ -13,11 +13,13 @@ import { C, D, DIRECTION_WORDS, E, LOOSE_KEY, Status } from '../conntrack/entry.
 import { P } from '../conntrack/plan-table.js';
 import { connectionTotals, stateName } from '../conntrack/connection-totals.js';
 import { expired } from '../conntrack/flow-accounting.js';
+import type { Recovery } from '../conntrack/recover.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import { SeineError } from '../errors.js';
 import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record.js';
+import { RecordsRing } from '../flow/records-ring.js';
 import { formatAddress } from '../flow/ip-address.js';
-import { type CounterMemory, counterIndex, SharedCounters } from '../metrics/shared-counters.js';
+import { type CounterMemory, counterIndex, RULES_MAX, SharedCounters } from '../metrics/shared-counters.js';
 import { adviseHugePages, kernels } from '../native/kernels.js';
 import type { ClusterObjects, Namespace, NetworkPolicy, Pod } from '../objects/model.js';
 import { assignLocalPorts, isLocal, type PortTable } from '../objects/ports.js';
@@ -56,8 +58,12 @@ import type {
   PolicyInfo,
   PortInfo,
   RuleInfo,
+  StateStatus,
   WorkerInfo,
 } from './engine-view.js';
+import { CLUSTER_PORTS, ObjectMarks, ObjectsNow, openState } from './durable.js';
+import { InHand } from '../worker/in-hand.js';
+import type { StateFile } from './state-file.js';
 import { type Fabric, incarnationsOf, makeFabric } from './fabric.js';
 import { type RecordsConsumer, RecordsInbox } from './records-inbox.js';
 import { Doorbell } from './ring.js';
@@ -105,12 +111,14 @@ export class Engine implements EngineView {
   private runner: ShardRunner | null = null;
   private readonly slots: WorkerSlot[] = [];
   private readonly counterBlocks: SharedCounters[];
-  private readonly registry = new RuleRegistry();
+  private readonly registry: RuleRegistry;
+  private readonly marks: ObjectMarks | null;
+  private readonly report: StateStatus | null = null;
   /** Its own: changed in place, once a change can't be refused any more. */
   private readonly objects: ClusterObjects;
   private localPods: Map<string, Pod>;
   private portTable: PortTable;
-  private policy = new PolicyCompiler(this.registry);
+  private policy: PolicyCompiler;
   private policyTables: PolicyTables;
   /** What `policies` answers while a change is being compiled. */
   private policiesBefore: PolicyInfo[] | null = null;
@@ -123,40 +131,60 @@ export class Engine implements EngineView {
   private readonly recordListeners = new Set<(records: FlowRecord[]) => void>();
   private readonly inbox: RecordsInbox;
   private readonly applyListeners: ((seconds: number) => void)[] = [];
-  /** Flow records that a lost worker had not handed over. */
-  recordsLost = 0;
+  /** Flow records that a lost worker, or an earlier process, had not handed over; and batches that they had in hand. */
+  private recordsLost = 0;
+  private batchesLost = 0;
   private readonly fault: Fault | null;
   exporterStats: () => ExporterInfo[] = () => [];
   /** Told of worker losses and other trouble, one line each. */
   onWarning: (line: string) => void = (line) => process.stderr.write(`seine: ${line}\n`);
 
   static async start(options: EngineOptions): Promise<Engine> {
-    const engine = new Engine(options);
-    await engine.startWorkers();
-    return engine;
+    // A replay begins with nothing, and leaves nothing.
+    const state = options.mode === 'replay' ? null : openState(options.config);
+    try {
+      const engine = new Engine(options, state);
+      await engine.startWorkers();
+      return engine;
+    } catch (error) {
+      state?.abandon();
+      throw error;
+    }
   }
 
-  private constructor(private readonly options: EngineOptions) {
+  private constructor(
+    private readonly options: EngineOptions,
+    private readonly stateFile: StateFile | null,
+  ) {
     const { config } = options;
     this.config = config;
     this.fault = readFault(process.env);
     this.objects = copyOf(options.objects ?? emptyObjects());
-    this.fabric = makeFabric(config.workers, config.conntrack.max);
+    this.fabric = makeFabric(config.workers, config.conntrack.max, this.stateFile);
     for (const { buffer } of this.fabric.tables) adviseHugePages(new Uint32Array(buffer));
     this.own = new ThreadDispatcher(this.fabric, 0);
     this.own.replay = options.mode === 'replay';
     this.dispatcher = this.own;
     this.rewrite = new RewriteTable(this.fabric.rewrite);
     this.counterBlocks = this.fabric.counters.map((memory) => new SharedCounters(memory));
+    if (this.stateFile !== null) this.report = this.takeUpState(this.stateFile);
+    this.marks = this.stateFile === null ? null : new ObjectMarks(this.stateFile);
+    this.registry = new RuleRegistry(RULES_MAX, this.marks);
     this.inbox = new RecordsInbox(this.fabric.records, options.holdRecords ?? false);
     this.inbox.listen((words) => this.tellWatchers(words));
+    this.policy = new PolicyCompiler(this.registry);
     this.localPods = new Map([...this.objects.pods].filter(([, pod]) => isLocal(pod, config.node)));
-    this.portTable = assignLocalPorts([...this.localPods.values()], config.hostGateway, null);
+    this.portTable = assignLocalPorts(
+      [...this.localPods.values()],
+      config.hostGateway,
+      this.marks?.portsOf(this.objects) ?? null,
+    );
     this.policyTables = this.policy.update(wholeDelta(this.objects, endpointsOf(this.portTable))).tables;
     this.forwardingTables = this.allForwarding();
     this.forwarding = new Forwarding(this.forwardingTables.data);
     this.own.forwarding = this.forwarding;
     this.writeRewriteTable(this.forwardingTables.data);
+    this.settleMarks();
     this.doorbell = new Doorbell(new Int32Array(this.fabric.bells), 0);
     void this.doorbell.listen(() => {
       this.own.pump();
@@ -243,6 +271,7 @@ export class Engine implements EngineView {
       settings: this.settings(shard),
       generation: this.currentGeneration(),
       fault: this.fault,
+      takeUp: slot.restarts > 0 || (this.report?.restored ?? false),
       port: port2,
     };
     const ready = new Promise<void>((resolve, reject) => {
@@ -275,6 +304,7 @@ export class Engine implements EngineView {
       `worker ${shard} was lost (${error.message}); its batches in hand are answered with an error, and it is started again`,
     );
     this.recordsLost += this.inbox.shardLost(shard);
+    this.batchesLost += new InHand(this.fabric.participants, shard + 1).forget();
     Atomics.add(incarnationsOf(this.fabric), shard, 1);
     this.own.shardLost(shard);
     this.slots.forEach((other, index) => {
@@ -302,6 +332,7 @@ export class Engine implements EngineView {
       case 'ready':
         slot.state = 'serving';
         slot.threadId = message.threadId;
+        if (message.recovery !== null) this.recovered(message.recovery, slot.restarts > 0);
         for (const waiter of slot.readyWaiters.splice(0)) waiter();
         break;
       case 'taken':
@@ -385,6 +416,70 @@ export class Engine implements EngineView {
     this.post(chosen, { type: 'adopt', fd, ...(memifHub === undefined ? {} : { memifHub }) });
   }
 
+  // --- what outlives a process ---
+
+  /** Rings of records and what was in hand; the workers take up their tables. */
+  private takeUpState(state: StateFile): StateStatus {
+    if (state.refusal !== null) this.onWarning(`stateFile: ${state.path}: ${state.refusal}; it is started afresh`);
+    const report: StateStatus = {
+      path: state.path,
+      restored: state.inherited,
+      connections: 0,
+      entriesMended: 0,
+      entriesDropped: 0,
+      batchesLost: 0,
+      recordsWaiting: 0,
+      recordsInDoubt: 0,
+      recordsLost: 0,
+    };
+    for (let participant = 0; participant <= this.config.workers; participant++)
+      report.batchesLost += new InHand(this.fabric.participants, participant).forget();
+    for (const memory of this.fabric.records) {
+      const { waiting, inDoubt, lost } = new RecordsRing(memory).takeUp(VERDICTS.length, DROP_REASONS.length);
+      report.recordsWaiting += waiting;
+      report.recordsInDoubt += inDoubt;
+      report.recordsLost += lost;
+    }
+    this.batchesLost = report.batchesLost;
+    this.recordsLost = report.recordsLost;
+    return report;
+  }
+  /** A worker has taken its table up, after the process before (at the start) or the thread before. */
+  private recovered({ connections, mended, dropped, recordsDropped }: Recovery, thread: boolean): void {
+    this.recordsLost += recordsDropped;
+    if (thread) {
+      if (mended + dropped > 0)
+        this.onWarning(`of its shard's connections ${mended} were set right, ${dropped} could not be kept`);
+      return;
+    }
+    if (this.report === null) return;
+    this.report.connections += connections;
+    this.report.entriesMended += mended;
+    this.report.entriesDropped += dropped;
+    this.report.recordsLost += recordsDropped;
+  }
+  /** The start is an apply: what changed since the earlier process is decided again. */
+  private settleMarks(): void {
+    if (this.marks === null) return;
+    const now = this.objectsNow();
+    const touched = this.marks.changed(now);
+    this.marks.unsettle(now, touched);
+    this.bump(touched ?? Array(65536).keys());
+    this.marks.keep(now, touched);
+    this.marks.keepCluster(now);
+  }
+  private objectsNow(): ObjectsNow {
+    return new ObjectsNow(this.config, this.objects, this.portTable, this.policy.endpointDigest, this.metering());
+  }
+  private bump(ports: Iterable<number>): void {
+    const epochs = new Int32Array(this.fabric.shared.epochs);
+    for (const port of ports) Atomics.add(epochs, port, 1);
+  }
+  state(): StateStatus | null {
+    if (this.report === null) return null;
+    return { ...this.report, batchesLost: this.batchesLost, recordsLost: this.recordsLost };
+  }
+
   // --- objects ---
 
   private currentGeneration(): Generation {
@@ -459,11 +554,15 @@ export class Engine implements EngineView {
     this.policyTables = tables;
     const news = this.updateForwarding(deltas, pods);
     this.generation++;
+    const ports = this.touchedPorts(touched, before, changes);
+    const now = this.objectsNow();
+    this.marks?.unsettle(now, ports);
     await this.ask(
       { type: 'swap', generation: { generation: this.generation, policy: tables, forwarding: news } },
       `swap ${this.generation}`,
     );
-    this.bumpEpochs(touched, before, changes);
+    this.bump(ports);
+    this.marks?.keep(now, ports);
     const seconds = Number(process.hrtime.bigint() - started) / 1e9;
     for (const listener of this.applyListeners) listener(seconds);
     return { changes, warnings, generation: this.generation };
@@ -533,8 +632,11 @@ export class Engine implements EngineView {
   }
 
   /** Only connections of endpoints that a change touched are decided again. */
-  private bumpEpochs(decisions: ReadonlySet<number>, before: PortTable, changes: ApplyResult['changes']): void {
-    const epochs = new Int32Array(this.fabric.shared.epochs);
+  private touchedPorts(
+    decisions: ReadonlySet<number>,
+    before: PortTable,
+    changes: ApplyResult['changes'],
+  ): Set<number> {
     const touched = new Set(decisions);
     if (before !== this.portTable) {
       const identity = (pod: Pod | undefined): string =>
@@ -545,11 +647,9 @@ export class Engine implements EngineView {
       }
     }
     if (changes.some(({ kind, change }) => (kind === 'Pod' || kind === 'Node') && change !== 'unchanged')) {
-      touched.add(Port.Tunnel);
-      touched.add(Port.Gateway);
-      touched.add(Port.Local);
+      for (const port of CLUSTER_PORTS) touched.add(port);
     }
-    for (const port of touched) Atomics.add(epochs, port, 1);
+    return touched;
   }
 
   onApply(listener: (seconds: number) => void): void {
@@ -777,6 +877,13 @@ export class Engine implements EngineView {
     this.doorbell.stop();
     for (const { port } of this.slots) port?.close();
     await this.pool?.destroy();
+    if (!(this.options.holdRecords ?? false)) this.closeState();
+  }
+  /** With `holdRecords`: once the exporter is done with the records, after `close`. */
+  closeState(): void {
+    if (this.stateFile === null) return;
+    this.marks?.keepCluster(this.objectsNow());
+    this.stateFile.close();
   }
 }
 

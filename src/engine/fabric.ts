@@ -7,9 +7,11 @@ import { FragmentTable } from '../conntrack/fragments.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import { RecordsRing } from '../flow/records-ring.js';
 import { allocateCounters, type CounterMemory } from '../metrics/shared-counters.js';
-import { allocateSharedState, type SharedState } from '../pipeline/shard.js';
+import { allocateSharedState, EPOCHS_SIZE, type SharedState } from '../pipeline/shard.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
+import { participantsSize } from '../worker/in-hand.js';
 import { RING_SIZE } from './ring.js';
+import type { StateFile } from './state-file.js';
 
 /** Batches that one participant may have in flight. */
 export const BATCHES_PER_PARTICIPANT = 12;
@@ -25,6 +27,8 @@ export interface Fabric {
   tables: TableMemory[];
   /** A ring of ended flow records for each shard. */
   records: SharedArrayBuffer[];
+  /** What each participant has in hand (worker/in-hand.ts). */
+  participants: SharedArrayBuffer;
   counters: CounterMemory[];
   shared: SharedState;
   fragments: SharedArrayBuffer;
@@ -33,17 +37,27 @@ export interface Fabric {
   clockOffsetNs: bigint;
 }
 
-export function makeFabric(shards: number, connectionsMax: number): Fabric {
+/** With a state file, what is to outlive the process lies in it. */
+export function makeFabric(shards: number, connectionsMax: number, state: StateFile | null = null): Fabric {
   const participants = shards + 1;
+  const memory = (name: string, octets: number) => state?.region(name) ?? new SharedArrayBuffer(octets);
+  const table = (shard: number): TableMemory => {
+    if (state === null) return ConnectionTable.allocate(connectionsMax);
+    const buffer = state.region(`table ${shard}`);
+    // Also of a table that was there: where its parts lie is not its to say. Regions begin on pages.
+    ConnectionTable.format(new Uint32Array(buffer), connectionsMax, 0);
+    return { buffer, capacity: connectionsMax };
+  };
   return {
     shards,
     batches: Array.from({ length: participants }, () => Array.from({ length: BATCHES_PER_PARTICIPANT }, allocateBatch)),
     rings: new SharedArrayBuffer(participants * shards * 2 * RING_SIZE),
     bells: new SharedArrayBuffer((participants + shards) * 4),
-    tables: Array.from({ length: shards }, () => ConnectionTable.allocate(connectionsMax)),
-    records: Array.from({ length: shards }, () => RecordsRing.allocate()),
+    tables: Array.from({ length: shards }, (_, shard) => table(shard)),
+    records: Array.from({ length: shards }, (_, shard) => memory(`records ${shard}`, RecordsRing.size())),
+    participants: memory('participants', participantsSize(shards)),
     counters: Array.from({ length: participants }, allocateCounters),
-    shared: allocateSharedState(),
+    shared: allocateSharedState(shards, memory('epochs', EPOCHS_SIZE)),
     fragments: FragmentTable.allocate(),
     rewrite: new RewriteTable().memory,
     clockOffsetNs: BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint(),

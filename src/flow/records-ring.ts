@@ -6,15 +6,19 @@
  * were spilled, and how many of those the exporter finished with, stands in the ring's header: the difference is what a
  * crash costs.
  */
-import { RECORD_WORDS } from './flow-record.js';
+import { END_REASONS, R, RECORD_WORDS } from './flow-record.js';
 
 /** Records in a ring: a power of two. Some 6.8 MB; at 30 a datagram, 2,184 datagrams. */
 export const RING_RECORDS = 65_536;
+
+/** IPv6 header and the largest payload. */
+const OCTETS_MOST = 65_575;
 
 /** Words of the header; each writer has a cache line of its own. */
 const HEAD = 0; // shard: next to write
 const SPILLED = 1; // shard: records ever spilled
 const SPILLS = 2; // shard: messages that carried them
+const COUNTED = 3; // shard: records that it has counted as made
 const STABLE = 4; // shard: u64 ns; every record that was due before has been written
 const TAIL = 16; // exporter: next that is not on the network yet
 const SENDING = 17; // exporter: being handed to the network up to here
@@ -28,8 +32,8 @@ export interface RingRemains {
   waiting: number;
   /** Those that were being given to it at that moment: sent, in all likelihood. */
   inDoubt: number;
-  /** Spilled and not sent: lost. */
-  spillLost: number;
+  /** Spilled and not sent, or damaged. */
+  lost: number;
 }
 
 export class RecordsRing {
@@ -110,6 +114,13 @@ export class RecordsRing {
     Atomics.add(this.header, SPILLS, 1);
     return taken;
   }
+  /** Records made since this was last asked, by this thread or the one before it. */
+  takeMade(): number {
+    const made = this.header[HEAD]! + this.header[SPILLED]!;
+    const news = (made - this.header[COUNTED]!) >>> 0;
+    this.header[COUNTED] = made | 0;
+    return news;
+  }
   /** Every record due before this time is written (and what was spilled is posted). */
   setStable(low: number, high: number): void {
     Atomics.store(this.stable, 0, (BigInt(high) << 32n) | BigInt(low));
@@ -156,22 +167,52 @@ export class RecordsRing {
   }
 
   /**
-   * After a crash: takes the ring up again, whatever it holds. What was being given to the network counts as sent. Throws
-   * where positions can't be a ring's.
+   * After a crash: takes the ring up again, whatever it holds. What was being given to the network counts as sent. Records
+   * that no shard can have made are taken out; where positions can't be a ring's, all are. `verdicts`, `reasons`: how many
+   * codes there are.
    */
-  takeUp(): RingRemains {
-    const head = this.head;
-    const tail = this.tail;
-    const waiting = (head - tail) >>> 0;
-    if (waiting > this.capacity)
-      throw new Error(`the records ring has its end ${waiting} records before its beginning`);
-    let inDoubt = ((this.header[SENDING]! >>> 0) - tail) >>> 0;
-    if (inDoubt > waiting) inDoubt = 0; // it stands before the tail
-    this.free(tail + inDoubt);
-    const spillLost = (this.header[SPILLED]! - this.header[SPILL_DONE]!) >>> 0;
-    for (const word of [SPILLED, SPILLS, SPILL_DONE, SPILL_SEEN]) this.header[word] = 0;
+  takeUp(verdicts: number, reasons: number): RingRemains {
+    const { words, header } = this;
+    const end = this.head;
+    let waiting = (end - this.tail) >>> 0;
+    let lost = (header[SPILLED]! - header[SPILL_DONE]!) >>> 0;
+    if (waiting > this.capacity) {
+      lost++;
+      waiting = 0;
+    }
+    const inDoubt = ((header[SENDING]! >>> 0) - this.tail) >>> 0;
+    const sent = inDoubt > waiting ? 0 : inDoubt; // else it stands before the tail
+    const first = (end - waiting + sent) >>> 0;
+    let kept = first;
+    for (let position = first; position !== end; position = (position + 1) >>> 0) {
+      if (!isSound(words, this.at(position), verdicts, reasons)) {
+        lost++;
+        continue;
+      }
+      if (kept !== position) words.copyWithin(this.at(kept), this.at(position), this.at(position) + RECORD_WORDS);
+      kept = (kept + 1) >>> 0;
+    }
+    this.free(first);
+    this.sending(first);
+    Atomics.store(header, HEAD, kept | 0);
+    for (const word of [SPILLED, SPILLS, SPILL_DONE, SPILL_SEEN]) header[word] = 0;
+    header[COUNTED] = header[HEAD]!;
     this.setStable(0, 0);
-    this.sending(tail + inDoubt);
-    return { waiting: waiting - inDoubt, inDoubt, spillLost };
+    return { waiting: (kept - first) >>> 0, inDoubt: sent, lost };
   }
+}
+
+/** Can a shard have made the record at word `o`? */
+function isSound(words: Uint32Array, o: number, verdicts: number, reasons: number): boolean {
+  const number64 = (at: number) => words[at + 1]! * 0x100000000 + words[at]!;
+  const about = words[o + R.verdict]!;
+  const family = about & 0xff;
+  const packets = number64(o + R.packets);
+  if (family !== 4 && family !== 6) return false;
+  if (((about >>> 8) & 0xff) >= verdicts || about >>> 16 >= reasons) return false;
+  if (words[o + R.protocol]! >>> 24 >= END_REASONS.length) return false;
+  if (packets === 0 || packets > 0xffffffff || number64(o + R.octets) > packets * OCTETS_MOST) return false;
+  // A frame has the packet, two tags at most and a link header; capture files may say more.
+  if (number64(o + R.frameOctets) > packets * 2 * OCTETS_MOST) return false;
+  return number64(o + R.start) <= number64(o + R.end);
 }

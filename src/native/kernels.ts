@@ -308,3 +308,10 @@ export const adviseHugePages = (words: Uint32Array): boolean =>
 /** Octets from an array's start to the next cache line: what lies in lines of its own begins there. 0 without native kernels. */
 export const cacheLineOffset = (words: Uint32Array): number =>
   nativeEnabled ? (theAddon().cacheLineOffset!(words) as number) : 0;
+/** flock(2) on a descriptor, exclusive: takes it (false where another open file has it) or gives it back. */
+export const lockFile = (fd: number, taken: boolean): boolean => theAddon().lockFile!(fd, taken) as boolean;
+/** Room on disk (or in memory) for all of the file's octets. Throws the system's message where there is none. */
+export const reserveFile = (fd: number, octets: number): void => theAddon().reserveFile!(fd, octets) as void;
+/** Octets of a file as shared memory, from a page on: stores reach the file, and every process that maps it. */
+export const mapFile = (fd: number, offset: number, octets: number): SharedArrayBuffer =>
+  theAddon().mapFile!(fd, offset, octets) as SharedArrayBuffer;

@@ -23,7 +23,7 @@ export const assignPorts = (
   objects: ClusterObjects,
   node: string | null,
   hostGateway: string,
-  previous: PortTable | null,
+  previous: Pick<PortTable, 'ports'> | null,
 ): PortTable =>
   assignLocalPorts(
     [...objects.pods.values()].filter((pod) => isLocal(pod, node)),
@@ -32,7 +32,11 @@ export const assignPorts = (
   );
 
 /** Of local pods, in any order. */
-export function assignLocalPorts(local: readonly Pod[], hostGateway: string, previous: PortTable | null): PortTable {
+export function assignLocalPorts(
+  local: readonly Pod[],
+  hostGateway: string,
+  previous: Pick<PortTable, 'ports'> | null,
+): PortTable {
   const pods = local
     .map((pod) => ({ pod, key: `${pod.namespace}/${pod.name}`, order: Buffer.from(`${pod.namespace}\0${pod.name}`) }))
     .sort((a, b) => Buffer.compare(a.order, b.order));

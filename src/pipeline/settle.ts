@@ -12,7 +12,7 @@ import { timeoutOf } from '../conntrack/protocol-timeout.js';
 import { EndReason } from '../flow/flow-record.js';
 import { resetAnswer } from './answers.js';
 import { countNewConnection } from './counting.js';
-import { type Shard, Total, Work } from './shard.js';
+import { type Shard, Work } from './shard.js';
 import { takeEntry } from './stages/conntrack-commit.js';
 
 const ICMP = 1,
@@ -75,7 +75,7 @@ function deny(batch: PacketBatch, shard: Shard, row: number): void {
     entry = shard.entry[row]!;
     const at = table.at(entry);
     const replied = (words[at + E.status]! & Status.SeenReply) !== 0;
-    Atomics.sub(shard.totals, Total.Connections, 1);
+    shard.cut();
     words[at + E.status] = (words[at + E.status]! & ~(Status.Flood | Status.SeenReply)) | Status.Denied | Status.Cut;
     if (replied || (words[at + E.status]! & Status.ListUnreplied) === 0) table.list(entry, 0);
     storePlan(table, entry, 0, batch.verdict[row]!, reason, stage, port, batch, row);

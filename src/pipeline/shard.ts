@@ -7,6 +7,7 @@ import type { ExistingConnections } from '../config/config.js';
 import { ConnectionKey } from '../conntrack/connection-key.js';
 import { C, E, Status } from '../conntrack/entry.js';
 import { FlowAccounting, NEVER_NS } from '../conntrack/flow-accounting.js';
+import { type Recovery, recoverTable } from '../conntrack/recover.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import type { ReplayContext } from '../conntrack/replay.js';
 import { timeoutsNs, type TimeoutName } from '../conntrack/timeouts.js';
@@ -22,17 +23,20 @@ import { Forwarding, type ForwardingData, PortKind } from './forwarding.js';
 export interface SharedState {
   /** u32 per port number: bumped when anything changes that a decision at that endpoint rests on. */
   epochs: SharedArrayBuffer;
-  /** i32 per port number: entries whose original in-port it is. */
+  /** i32 [shard][port number]: entries of the shard whose original in-port it is. A shard's own, so that it can recount. */
   endpoints: SharedArrayBuffer;
-  /** i32, by Total.*. */
+  /** i32: a line of TOTALS_WORDS with the peaks of all shards, then one for each shard; by Total.*. */
   totals: SharedArrayBuffer;
 }
 /** Entries in all tables, the most there ever were; of them connections (not denied, not loose records), the most. */
 export const Total = { Entries: 0, EntriesPeak: 1, Connections: 2, ConnectionsPeak: 3 } as const;
-export const allocateSharedState = (): SharedState => ({
-  epochs: new SharedArrayBuffer(65536 * 4),
-  endpoints: new SharedArrayBuffer(65536 * 4),
-  totals: new SharedArrayBuffer(64),
+const TOTALS_WORDS = 16;
+const PORTS = 65536;
+export const EPOCHS_SIZE = PORTS * 4;
+export const allocateSharedState = (shards = 1, epochs = new SharedArrayBuffer(EPOCHS_SIZE)): SharedState => ({
+  epochs,
+  endpoints: new SharedArrayBuffer(shards * PORTS * 4),
+  totals: new SharedArrayBuffer((1 + shards) * TOTALS_WORDS * 4),
 });
 
 export interface ShardSettings {
@@ -78,8 +82,11 @@ export class Shard {
   readonly counters: SharedCounters;
   readonly timeouts: Float64Array;
   readonly epochs: Uint32Array;
-  readonly endpoints: Int32Array;
-  readonly totals: Int32Array;
+  private readonly endpoints: Int32Array;
+  private readonly totals: Int32Array;
+  /** Where this shard's own lie. */
+  private readonly ownEndpoints: number;
+  private readonly ownTotals: number;
   readonly emitter: Emitter;
   readonly replayContext: ReplayContext;
   readonly key = new ConnectionKey();
@@ -106,6 +113,8 @@ export class Shard {
     this.epochs = new Uint32Array(shared.epochs);
     this.endpoints = new Int32Array(shared.endpoints);
     this.totals = new Int32Array(shared.totals);
+    this.ownEndpoints = settings.shard * PORTS;
+    this.ownTotals = (1 + settings.shard) * TOTALS_WORDS;
     this.emitter = new Emitter(this.counters);
     this.replayContext = {
       table: this.table,
@@ -141,7 +150,7 @@ export class Shard {
 
   /** Is the table so full, or an endpoint so near its limit, that rows must be judged one by one? */
   mustGoSingly(rows: number): boolean {
-    return Atomics.load(this.totals, Total.Entries) + 2 * rows >= this.settings.max;
+    return this.total(Total.Entries) + 2 * rows >= this.settings.max;
   }
 
   /**
@@ -149,8 +158,8 @@ export class Shard {
    * table is full. 0 = there is room, 1 = the table is full of established connections, 2 = the endpoint's limit.
    */
   makeRoom(inPort: number, low: number, high: number): 0 | 1 | 2 {
-    if (this.isPod(inPort) && Atomics.load(this.endpoints, inPort & 0xffff) >= this.settings.maxPerEndpoint) return 2;
-    if (Atomics.load(this.totals, Total.Entries) < this.settings.max && this.table.used < this.table.capacity) return 0;
+    if (this.isPod(inPort) && this.entriesOf(inPort & 0xffff) >= this.settings.maxPerEndpoint) return 2;
+    if (this.total(Total.Entries) < this.settings.max && this.table.used < this.table.capacity) return 0;
     for (const list of [0, 1] as const) {
       const victim = this.table.oldest(list);
       if (victim < 0) continue;
@@ -173,26 +182,69 @@ export class Shard {
   inserted(entry: number, inPort: number): void {
     const cold = this.table.cold(entry);
     this.table.words[cold + C.origin] = (this.table.words[cold + C.origin]! & 0xffff0000) | (inPort & 0xffff);
-    Atomics.add(this.endpoints, inPort & 0xffff, 1);
+    this.addEndpoint(inPort & 0xffff, 1);
     this.countIn(Total.Entries);
   }
   /** A connection was admitted. */
   admitted(): void {
     this.countIn(Total.Connections);
   }
+  /** A connection is one no more: its entry is denied from now on. */
+  cut(): void {
+    this.addTotal(Total.Connections, -1);
+  }
+  private addEndpoint(port: number, value: number): void {
+    Atomics.add(this.endpoints, this.ownEndpoints + port, value);
+  }
+  private addTotal(total: number, value: number): void {
+    Atomics.add(this.totals, this.ownTotals + total, value);
+  }
+  private entriesOf(port: number): number {
+    let sum = 0;
+    for (let at = port; at < this.endpoints.length; at += PORTS) sum += Atomics.load(this.endpoints, at);
+    return sum;
+  }
+  private total(total: number): number {
+    let sum = 0;
+    for (let at = TOTALS_WORDS + total; at < this.totals.length; at += TOTALS_WORDS)
+      sum += Atomics.load(this.totals, at);
+    return sum;
+  }
   private countIn(total: number): void {
-    const now = Atomics.add(this.totals, total, 1) + 1;
+    this.addTotal(total, 1);
+    this.notePeak(total);
+  }
+  private notePeak(total: number): void {
+    const now = this.total(total);
     for (let peak = Atomics.load(this.totals, total + 1); now > peak; ) {
       const before = Atomics.compareExchange(this.totals, total + 1, peak, now);
       if (before === peak) break;
       peak = before;
     }
   }
+  /** Takes up what an earlier thread or process left in the table, at this clock (ns since 1970). */
+  recover(nowNs: number): Recovery {
+    for (let port = 0; port < PORTS; port++) Atomics.store(this.endpoints, this.ownEndpoints + port, 0);
+    const { shard, shards } = this.settings;
+    const { accounting, table } = this;
+    const recovery = recoverTable({
+      accounting,
+      shard,
+      shards,
+      nowNs,
+      kept: (entry) => this.addEndpoint(table.words[table.cold(entry) + C.origin]! & 0xffff, 1),
+    });
+    Atomics.store(this.totals, this.ownTotals + Total.Entries, recovery.entries);
+    Atomics.store(this.totals, this.ownTotals + Total.Connections, recovery.connections);
+    this.notePeak(Total.Entries);
+    this.notePeak(Total.Connections);
+    return recovery;
+  }
   readonly removed = (entry: number): void => {
-    Atomics.sub(this.endpoints, this.table.words[this.table.cold(entry) + C.origin]! & 0xffff, 1);
-    Atomics.sub(this.totals, Total.Entries, 1);
+    this.addEndpoint(this.table.words[this.table.cold(entry) + C.origin]! & 0xffff, -1);
+    this.addTotal(Total.Entries, -1);
     if ((this.table.words[this.table.at(entry) + E.status]! & (Status.Denied | Status.Loose)) === 0) {
-      Atomics.sub(this.totals, Total.Connections, 1);
+      this.addTotal(Total.Connections, -1);
     }
   };
 }

@@ -238,7 +238,8 @@ export class UnixConnection implements Adopted {
     }
     answer.batch = null;
     this.spare.push(answer);
-    this.context.dispatcher.release(batch);
+    this.context.dispatcher.release(batch, false);
+    this.gatheredAnswers++;
     this.writeRefusals();
     this.sendSoon();
   }
@@ -280,13 +281,22 @@ export class UnixConnection implements Adopted {
     this.flush();
     if (this.answers.length === 0) this.drained?.();
   }
+  /** Batches whose answers are gathered and not sent. */
+  private gatheredAnswers = 0;
   private flush(): void {
     const size = this.gathered;
+    const answers = this.gatheredAnswers;
     this.gathered = 0;
-    if (size === 0 || this.socket.destroyed) return;
+    this.gatheredAnswers = 0;
+    const { dispatcher } = this.context;
+    if (size === 0 || this.socket.destroyed) {
+      dispatcher.answered(answers);
+      return;
+    }
     // The socket mostly takes all at once; what it does not take, or what comes behind such, waits in the stream.
     const sent = this.socket.writableLength === 0 ? sendNow(this.fd, this.out, 0, size) : 0;
-    if (sent < size) this.socket.write(Buffer.from(this.out.subarray(sent, size)));
+    if (sent === size) dispatcher.answered(answers);
+    else this.socket.write(Buffer.from(this.out.subarray(sent, size)), () => dispatcher.answered(answers));
   }
 
   private awaitingBatch = false;

@@ -5,6 +5,8 @@
 import type { PacketBatch } from '../batch/packet-batch.js';
 import type { LocalShard } from '../engine/dispatcher.js';
 import type { Fabric } from '../engine/fabric.js';
+import type { Recovery } from '../conntrack/recover.js';
+import { LAG, PARTICIPANT_WORDS } from './in-hand.js';
 import { RECORD_WORDS } from '../flow/flow-record.js';
 import { RecordsRing } from '../flow/records-ring.js';
 import { runShard } from '../pipeline/pipeline.js';
@@ -21,12 +23,15 @@ export interface RecordsNews {
 export class ShardRunner implements LocalShard {
   readonly shard: number;
   readonly state: Shard;
+  /** What was taken up at the start. */
+  readonly recovery: Recovery | null = null;
+  private readonly lag: Float64Array;
+  private readonly offsetNs: bigint;
   private readonly records: RecordsRing;
   private readonly participant: number;
   /** The latest packet time, and when it was seen: an idle shard's clock goes on from there. */
   private clock = 0n;
   private clockSeenNs = 0n;
-  private told = 0;
   private reportedTick = 0;
 
   constructor(
@@ -34,6 +39,8 @@ export class ShardRunner implements LocalShard {
     settings: ShardSettings,
     generation: Generation,
     private readonly news: RecordsNews,
+    /** The shard's memory is another thread's or process's, and may have been left in mid-change. */
+    takeUp = false,
   ) {
     this.shard = settings.shard;
     this.participant = settings.shard + 1;
@@ -46,6 +53,20 @@ export class ShardRunner implements LocalShard {
       this.records,
     );
     this.state.swap(generation);
+    this.lag = new Float64Array(fabric.participants, this.participant * PARTICIPANT_WORDS * 4, PARTICIPANT_WORDS / 2);
+    this.offsetNs = fabric.clockOffsetNs;
+    if (takeUp) this.recovery = this.takeUp();
+  }
+
+  /** An idle shard's clock goes on where the last packets left it, as far behind this machine's as it was. */
+  private takeUp(): Recovery {
+    const lag = this.lag[LAG]!;
+    this.clockSeenNs = process.hrtime.bigint();
+    const wall = this.clockSeenNs + this.offsetNs;
+    const clock = wall - BigInt(Math.trunc(Number.isFinite(lag) && Math.abs(lag) < Number(wall) ? lag : 0));
+    const recovery = this.state.recover(Number(clock));
+    if (recovery.entries > 0) this.clock = clock;
+    return recovery;
   }
 
   readonly judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number): void => {
@@ -59,6 +80,7 @@ export class ShardRunner implements LocalShard {
     const time = (BigInt(batch.timeNs[last * 2 + 1]!) << 32n) | BigInt(batch.timeNs[last * 2]!);
     this.clockSeenNs = process.hrtime.bigint();
     if (time > this.clock) this.clock = time;
+    this.lag[LAG] = Number(this.clockSeenNs + this.offsetNs - time);
     this.state.counters.count('busyNs', Number(this.clockSeenNs - started));
     // A report now and then also without records, so that the reader knows how far the shard has come.
     const tick = high * 4 + (low >>> 30);
@@ -89,9 +111,8 @@ export class ShardRunner implements LocalShard {
 
   /** Tells how far the shard has come, and rings for its new records; `always`: also without any. */
   private tellRecords(low: number, high: number, always: boolean): void {
-    const made = this.state.accounting.ended - this.told;
+    const made = this.records.takeMade();
     if (made > 0) {
-      this.told = this.state.accounting.ended;
       this.state.counters.count('recordsMade', made);
       const spill = this.records.takeSpill();
       if (spill !== null) {

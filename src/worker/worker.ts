@@ -6,6 +6,7 @@
 import { threadId } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { PacketBatch, SHARDS_MAX } from '../batch/packet-batch.js';
+import type { Recovery } from '../conntrack/recover.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
 import { ThreadDispatcher, Message } from '../engine/dispatcher.js';
 import { type Fabric, incarnationsOf, ringOffset } from '../engine/fabric.js';
@@ -21,6 +22,8 @@ export interface WorkerTask {
   generation: Generation;
   /** A fault of a test's making (worker/fault.ts). */
   fault: Fault | null;
+  /** The shard's memory was another thread's, or another process's, before. */
+  takeUp: boolean;
   port: MessagePort;
 }
 export type ToWorker =
@@ -32,7 +35,7 @@ export type ToWorker =
   | { type: 'drain' }
   | { type: 'stop' };
 export type FromWorker =
-  | { type: 'ready'; threadId: number }
+  | { type: 'ready'; threadId: number; recovery: Recovery | null }
   | { type: 'swapped'; generation: number }
   | { type: 'spilled'; words: Uint32Array }
   | { type: 'finished' }
@@ -67,10 +70,16 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   const bells = new Int32Array(fabric.bells);
   const bellOf = fabric.batches.map((_, owner) => new Doorbell(bells, owner));
   const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
-  const runner = new ShardRunner(fabric, settings, task.generation, {
-    spilled: (words) => post({ type: 'spilled', words }, [words.buffer as ArrayBuffer]),
-    ring: () => bellOf[0]!.ring(),
-  });
+  const runner = new ShardRunner(
+    fabric,
+    settings,
+    task.generation,
+    {
+      spilled: (words) => post({ type: 'spilled', words }, [words.buffer as ArrayBuffer]),
+      ring: () => bellOf[0]!.ring(),
+    },
+    task.takeUp,
+  );
   const shard = runner.state;
   const dispatcher = new ThreadDispatcher(fabric, participant);
   dispatcher.forwarding = shard.forwarding;
@@ -180,7 +189,7 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
     );
     for (const client of clients) client.abandon(error);
   });
-  post({ type: 'ready', threadId });
+  post({ type: 'ready', threadId, recovery: runner.recovery });
   try {
     await Promise.race([stopped, listening.then(() => stopped)]);
   } catch (error) {

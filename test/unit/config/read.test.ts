@@ -130,7 +130,6 @@ test('config: what this version does not do is refused or warned of, never silen
     'ipfix: {targets: ["a:4739"]}',
     'sflow: {targets: ["a:6343"]}',
     'mirrors: [{name: m}]',
-    'stateFile: auto',
     'ovsdb: {server: "unix:db.sock", bridge: br0}',
   ]) {
     assert.match(warnings(text)[0] ?? '', /has no effect in this version/, text);

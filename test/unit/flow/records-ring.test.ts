@@ -2,12 +2,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RecordsInbox } from '../../../src/engine/records-inbox.js';
-import { RECORD_WORDS } from '../../../src/flow/flow-record.js';
+import { R, RECORD_WORDS } from '../../../src/flow/flow-record.js';
 import { RecordsRing } from '../../../src/flow/records-ring.js';
 
 const write = (ring: RecordsRing, mark: number) => {
   const o = ring.next();
   ring.out.fill(mark, o, o + RECORD_WORDS);
+  for (const [field, value] of [
+    [R.protocol, 6],
+    [R.verdict, 4 | (1 << 8)],
+  ] as const)
+    ring.out[o + field] = value;
+  ring.out.set([1, 0, 40, 0, 54, 0], o + R.packets);
   ring.publish();
 };
 const marks = (words: Uint32Array): number[] =>
@@ -61,7 +67,7 @@ test('records-ring: a full ring spills, in order behind it, and counts what a cr
   consumer.done(5);
   write(ring, 7);
   assert.equal(ring.takeSpill(), null, 'there is room again');
-  assert.deepEqual(new RecordsRing(memory).takeUp(), { waiting: 1, inDoubt: 0, spillLost: 2 });
+  assert.deepEqual(new RecordsRing(memory).takeUp(5, 60), { waiting: 1, inDoubt: 0, lost: 2 });
 });
 
 test('records-ring: what a lost worker had spilled and not posted is counted', () => {
@@ -89,10 +95,10 @@ test('records-ring: the next process gets what was not given to the network, and
   consumer.sending(5); // 3 and 10 are on their way when the process ends
   const left = memory.map((each) => new RecordsRing(each));
   assert.deepEqual(
-    left.map((ring) => ring.takeUp()),
+    left.map((ring) => ring.takeUp(5, 60)),
     [
-      { waiting: 0, inDoubt: 1, spillLost: 0 },
-      { waiting: 2, inDoubt: 1, spillLost: 0 },
+      { waiting: 0, inDoubt: 1, lost: 0 },
+      { waiting: 2, inDoubt: 1, lost: 0 },
     ],
   );
   const next = new RecordsInbox(memory, true);
@@ -104,15 +110,29 @@ test('records-ring: the next process gets what was not given to the network, and
   assert.deepEqual(got, [11, 12]);
 });
 
-test('records-ring: positions wrap at 2^32; impossible ones are refused', () => {
+test('records-ring: positions wrap at 2^32; where they are impossible, nothing is believed', () => {
   const memory = RecordsRing.allocate(4);
   const header = new Uint32Array(memory);
-  header[0] = 0xffffffff;
+  header[0] = 0xfffffffe;
   header[16] = 0xfffffffe;
   header[17] = 0xfffffffe;
   const ring = new RecordsRing(memory);
-  write(ring, 5);
-  assert.deepEqual(ring.takeUp(), { waiting: 2, inDoubt: 0, spillLost: 0 });
+  for (let i = 0; i < 3; i++) write(ring, i);
+  assert.deepEqual(ring.takeUp(5, 60), { waiting: 3, inDoubt: 0, lost: 0 });
+  assert.deepEqual(marks(ring.piece(ring.tail)), [0, 1]);
+  assert.equal(ring.head, 1);
   header[0] = 77;
-  assert.throws(() => ring.takeUp(), /its end/);
+  assert.deepEqual(ring.takeUp(5, 60), { waiting: 0, inDoubt: 0, lost: 1 });
+  assert.equal(ring.head, ring.tail);
+});
+
+test('records-ring: a record that no shard can have made is taken out, those behind it stay', () => {
+  const memory = RecordsRing.allocate(8);
+  const ring = new RecordsRing(memory);
+  for (let i = 0; i < 8; i++) write(ring, i);
+  ring.words[ring.at(2) + R.verdict] = 5;
+  ring.words[ring.at(3) + R.verdict] = 4 | (9 << 8);
+  ring.words[ring.at(5) + R.octets + 1] = 1;
+  assert.deepEqual(ring.takeUp(5, 60), { waiting: 5, inDoubt: 0, lost: 3 });
+  assert.deepEqual(marks(ring.piece(ring.tail)), [0, 1, 4, 6, 7]);
 });
