@@ -170,7 +170,7 @@ export class Engine implements EngineView {
     if (this.stateFile !== null) this.report = this.takeUpState(this.stateFile);
     this.marks = this.stateFile === null ? null : new ObjectMarks(this.stateFile);
     this.registry = new RuleRegistry(RULES_MAX, this.marks);
-    this.inbox = new RecordsInbox(this.fabric.records, options.holdRecords ?? false);
+    this.inbox = new RecordsInbox(this.fabric.records, options.holdRecords ?? false, this.stateFile !== null);
     this.inbox.listen((words) => this.tellWatchers(words));
     this.policy = new PolicyCompiler(this.registry);
     this.localPods = new Map([...this.objects.pods].filter(([, pod]) => isLocal(pod, config.node)));

@@ -10,7 +10,7 @@ export interface RecordsConsumer {
   /** Packed records, read before it returns. */
   push(words: Uint32Array): void;
   /** Calls back with how many of the records pushed so far are being given to the network, and how many it is done with. */
-  progress(sending: (records: number) => void, done: (records: number) => void): void;
+  progress(sending: ((records: number) => void) | null, done: (records: number) => void): void;
 }
 
 interface Piece {
@@ -35,7 +35,12 @@ export class RecordsInbox {
   private draining = false;
 
   /** `held`: nothing is delivered before `open`, so that what an earlier process left finds its listeners. */
-  constructor(memory: readonly SharedArrayBuffer[], held: boolean) {
+  constructor(
+    memory: readonly SharedArrayBuffer[],
+    held: boolean,
+    /** The rings outlive the process: what is just being sent is marked. */
+    private readonly durable = false,
+  ) {
     this.rings = memory.map((each) => new RecordsRing(each));
     this.read = this.rings.map(({ tail }) => tail);
     this.spillsSeen = this.rings.map(() => 0);
@@ -50,10 +55,7 @@ export class RecordsInbox {
   /** Without a consumer records are done with once listeners have seen them. */
   consume(consumer: RecordsConsumer): void {
     this.consumer = consumer;
-    consumer.progress(
-      (records) => this.mark(records),
-      (records) => this.finish(records),
-    );
+    consumer.progress(this.durable ? (records) => this.mark(records) : null, (records) => this.finish(records));
   }
   open(): void {
     this.held = false;

@@ -37,6 +37,8 @@ export interface CollectorOptions<T extends QueuedDatagram> {
   resolved(datagram: T, loss: CollectorLoss | null): void;
   /** The datagram is about to be given to the kernel; then, that the kernel has it (whatever becomes of it there). */
   sending?(datagram: T): void;
+  /** At most one datagram is to be between `sending` and `sent`. */
+  oneByOne?(): boolean;
   sent?(datagram: T): void;
   /** The queue went below LOW_WATER. */
   drained(): void;
@@ -275,7 +277,8 @@ export class Collector<T extends QueuedDatagram> {
       this.#send(socket, { datagram: this.#take(1)[0]!, again: false });
       return;
     }
-    const count = Math.min(this.#credit, this.queued, DATAGRAMS_MAX);
+    const most = this.options.oneByOne?.() === true ? 1 : DATAGRAMS_MAX;
+    const count = Math.min(this.#credit, this.queued, most);
     const some = this.#queue.slice(this.#head, this.#head + count);
     this.options.sending?.(some[count - 1]!);
     const { taken, errno } = sendDatagrams(

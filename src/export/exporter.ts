@@ -157,10 +157,11 @@ export class Exporter {
   }
 
   /**
-   * Tells who keeps the records until they have left: `sending` that those before the n-th ever pushed are being given to
+   * Tells who keeps the records until they have left: `sending` (if someone wants to know; datagrams then leave one by one)
+   * that those before the n-th ever pushed are being given to
    * the network, `done` that they are with a collector's network, or lost.
    */
-  progress(sending: (records: number) => void, done: (records: number) => void): void {
+  progress(sending: ((records: number) => void) | null, done: (records: number) => void): void {
     this.#onSending = sending;
     this.#onDone = done;
   }
@@ -289,6 +290,7 @@ export class Exporter {
         source: this.#config.netflow.source,
         queueLimit: this.mode === 'serve' ? QUEUE_DATAGRAMS : Number.POSITIVE_INFINITY,
         resolved: ({ group }, loss) => this.#resolved(group, loss),
+        oneByOne: () => this.#onSending !== null,
         sending: ({ group }) => {
           if (!group.gone) this.#onSending?.(group.upTo);
         },

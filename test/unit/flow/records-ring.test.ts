@@ -26,8 +26,8 @@ class Consumer {
   push(words: Uint32Array): void {
     this.got.push(...marks(words));
   }
-  progress(sending: (records: number) => void, done: (records: number) => void): void {
-    this.sending = sending;
+  progress(sending: ((records: number) => void) | null, done: (records: number) => void): void {
+    if (sending !== null) this.sending = sending;
     this.done = done;
   }
 }
@@ -83,7 +83,7 @@ test('records-ring: what a lost worker had spilled and not posted is counted', (
 test('records-ring: the next process gets what was not given to the network, and is told what may have been', () => {
   const memory = [RecordsRing.allocate(8), RecordsRing.allocate(8)];
   const rings = memory.map((each) => new RecordsRing(each));
-  const inbox = new RecordsInbox(memory, false);
+  const inbox = new RecordsInbox(memory, false, true);
   const consumer = new Consumer();
   inbox.consume(consumer);
   for (let i = 0; i < 4; i++) write(rings[0]!, i);
