@@ -7,6 +7,7 @@ import { SeineError } from '../../errors.js';
 import { adviseHugePages, cacheLineOffset } from '../../native/kernels.js';
 import { CHAIN, H, HEADER_WORDS, KIND_MASK, type Layout, MAGIC, READERS_MAX, UNIT_WORDS } from './layout.js';
 
+const FULL_SHARE = 0.75;
 const WAIT_MS = 50;
 const PAUSE = new Int32Array(new SharedArrayBuffer(4));
 
@@ -195,6 +196,10 @@ export class Arena {
     }
   }
 
+  /** So much is free that a change finds room, or nothing is kept for readers' sake. */
+  get isRoomy(): boolean {
+    return this.waiting.length === 0 || this.unitsInUse < this.references.length * FULL_SHARE;
+  }
   /** Gives readers time to leave, until `enough` or WAIT_MS. A batch takes them microseconds, unless its thread lost the processor. */
   waitFor(enough: () => boolean): boolean {
     if (enough()) return true;

@@ -144,7 +144,8 @@ export class RuleTree {
   /**
    * All of a change at once: a batch sees the rules before it or after it. Throws before anything is changed:
    * SEINE_ERR_POLICY_INVALID for a rule out of bounds or an id that is there already, SEINE_ERR_NOT_FOUND for one to be
-   * removed that isn't there, SEINE_ERR_BUSY for more rules than its capacity. Blocks run out only where rules overlap beyond measure:
+   * removed that isn't there, SEINE_ERR_BUSY for more rules than its capacity, or while a reader that doesn't come on keeps too much of
+   * earlier states (try again). Blocks run out only where rules overlap beyond measure:
    * SEINE_ERR_BUSY too, but then readers keep the rules as they were and the tree takes no more changes.
    */
   update({ remove = [], insert = [] }: RuleChange): void {
@@ -202,8 +203,10 @@ export class RuleTree {
     }
     if (this.size - remove.length + insert.length > this.ruleCapacity)
       throw new SeineError('SEINE_ERR_BUSY', `the rule tree has room for ${this.ruleCapacity} rules`);
-    if (!this.arena.waitFor(() => insert.length <= this.slots.room))
-      throw new SeineError('SEINE_ERR_BUSY', 'readers of the rule tree still hold the rules removed last; try again');
+    // A rebuild keeps the slots of what is removed meanwhile.
+    if (insert.length > this.slots.room && this.rebuilding !== null) while (!this.step(this.rebuilding));
+    if (!this.arena.waitFor(() => insert.length <= this.slots.room && this.arena.isRoomy))
+      throw new SeineError('SEINE_ERR_BUSY', 'readers of the rule tree still hold what changed last; try again');
   }
 
   private addSlot(rule: FiveTupleRule): number {
