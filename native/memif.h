@@ -33,7 +33,10 @@ struct Ring {
   int interrupt = -1;
   uint16_t size = 0;
   uint16_t at = 0;
-  uint16_t shown = 0;  // S2C: the tail that the client was shown
+  // S2C: the tail that the client was shown; buffers that it is known to have given, from `at` on. Its head is asked for only
+  // when those are used up: it lies in a cache line that a polling client keeps writing to.
+  uint16_t shown = 0;
+  uint16_t given = 0;
   Descriptor* descriptors() const { return reinterpret_cast<Descriptor*>(header + 1); }
 };
 
@@ -133,6 +136,8 @@ class Connection {
   /** `compose(out)` writes `size` octets; `scratch` holds them when a frame takes several buffers. */
   template <typename Compose>
   Put put(Ring& ring, size_t size, uint8_t* scratch, const Compose& compose);
+  /** Fetches the buffers that the next `count` frames will be written to; the client's processor had them last. */
+  void prefetch(const Ring& ring, uint32_t count) const;
   Ring& s2c(uint32_t hash) { return s2c_[s2c_.size() == 1 ? 0 : hash % s2c_.size()]; }
   /** Shows the client what was put, and wakes it where it asked for that. */
   void flush();
@@ -145,6 +150,9 @@ class Connection {
   State connect();
   bool send(Message& message);
   bool acknowledge();
+  bool ask_for_buffers(Ring& ring, uint32_t count);
+  Put put_chain(Ring& ring, size_t size, const uint8_t* frame);
+  static void publish(Ring& ring, uint32_t index, uint32_t length, uint16_t flags);
   bool read_descriptor(const Ring& ring, uint16_t at, Descriptor& into) const;
   State receive_ring(Ring& ring, BatchColumns* batch, uint8_t* data, size_t data_size, uint32_t rows_max, Received& into);
   uint32_t receive_chain(Ring& ring, uint16_t at, uint16_t waiting, BatchColumns* batch, uint8_t* data, size_t limit, Received& into);

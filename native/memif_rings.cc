@@ -143,44 +143,73 @@ bool Connection::ask_for_interrupts(bool wanted) {
   return true;
 }
 
+void Connection::prefetch(const Ring& ring, uint32_t count) const {
+  Descriptor buffers[GROUP];
+  count = std::min(count, GROUP);
+  // Only hints: put() reads the descriptor again, and that is what it goes by.
+  for (uint32_t i = 0; i < count; i++)
+    if (read_descriptor(ring, static_cast<uint16_t>(ring.at + i), buffers[i]))
+      __builtin_prefetch(regions_[buffers[i].region].at(buffers[i].offset), 1);
+}
+
+/** Looks how many buffers the client has given; false when there are no more than `count`, or it gives more than the ring holds. */
+bool Connection::ask_for_buffers(Ring& ring, uint32_t count) {
+  const uint16_t given = static_cast<uint16_t>(__atomic_load_n(&ring.header->head, __ATOMIC_ACQUIRE) - ring.at);
+  if (given > ring.size) {
+    accuse("a ring's head is ahead of its tail by more than its size");
+    return false;
+  }
+  ring.given = given;
+  return given > count;
+}
+
 template <typename Compose>
 Connection::Put Connection::put(Ring& ring, size_t size, uint8_t* scratch, const Compose& compose) {
-  const uint16_t head = __atomic_load_n(&ring.header->head, __ATOMIC_ACQUIRE);
-  uint16_t free = static_cast<uint16_t>(head - ring.at);
-  if (free > ring.size) {
-    accuse("a ring's head is ahead of its tail by more than its size");
+  if (ring.given == 0 && !ask_for_buffers(ring, 0)) return accused() != nullptr ? Put::Broken : Put::Full;
+  Descriptor buffer;
+  if (!read_descriptor(ring, ring.at, buffer)) {
+    accuse("a buffer lies outside its region");
     return Put::Broken;
   }
+  if (buffer.length < size) {
+    compose(scratch);
+    return put_chain(ring, size, scratch);
+  }
+  compose(regions_[buffer.region].at(buffer.offset));
+  publish(ring, 0, static_cast<uint32_t>(size), 0);
+  ring.at++;
+  ring.given--;
+  return Put::Sent;
+}
+
+void Connection::publish(Ring& ring, uint32_t index, uint32_t length, uint16_t flags) {
+  volatile Descriptor* d = ring.descriptors() + (static_cast<uint16_t>(ring.at + index) & (ring.size - 1));
+  d->length = length;
+  d->flags = flags;
+}
+
+/** A frame over several buffers: all or nothing. */
+Connection::Put Connection::put_chain(Ring& ring, size_t size, const uint8_t* frame) {
   Descriptor buffers[BUFFERS_MAX];
   uint32_t count = 0;
   for (size_t room = 0; room < size; count++) {
     if (count == BUFFERS_MAX || count == ring.size) return Put::TooLong;
-    if (count == free) return Put::Full;
+    if (count == ring.given && !ask_for_buffers(ring, count)) return accused() != nullptr ? Put::Broken : Put::Full;
     if (!read_descriptor(ring, static_cast<uint16_t>(ring.at + count), buffers[count])) {
       accuse("a buffer lies outside its region");
       return Put::Broken;
     }
     room += buffers[count].length;
   }
-  const auto publish = [&](uint32_t index, uint32_t length, uint16_t flags) {
-    volatile Descriptor* d = ring.descriptors() + (static_cast<uint16_t>(ring.at + index) & (ring.size - 1));
-    d->length = length;
-    d->flags = flags;
-  };
-  if (count == 1) {
-    compose(regions_[buffers[0].region].at(buffers[0].offset));
-    publish(0, static_cast<uint32_t>(size), 0);
-  } else {
-    compose(scratch);
-    size_t done = 0;
-    for (uint32_t i = 0; i < count; i++) {
-      const size_t part = std::min<size_t>(buffers[i].length, size - done);
-      std::memcpy(regions_[buffers[i].region].at(buffers[i].offset), scratch + done, part);
-      done += part;
-      publish(i, static_cast<uint32_t>(part), i + 1 < count ? DESCRIPTOR_NEXT : 0);
-    }
+  size_t done = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const size_t part = std::min<size_t>(buffers[i].length, size - done);
+    std::memcpy(regions_[buffers[i].region].at(buffers[i].offset), frame + done, part);
+    done += part;
+    publish(ring, i, static_cast<uint32_t>(part), i + 1 < count ? DESCRIPTOR_NEXT : 0);
   }
   ring.at = static_cast<uint16_t>(ring.at + count);
+  ring.given = static_cast<uint16_t>(ring.given - count);
   return Put::Sent;
 }
 
@@ -246,7 +275,14 @@ class Bursts {
       if (connections_[i] == nullptr || first_[i] == NO_ROW) continue;
       Connection& connection = *connections_[i];
       const std::lock_guard lock(connection.send_mutex);
-      for (uint32_t row = first_[i]; row != NO_ROW; row = next_[row]) write(connection, row);
+      uint32_t until_prefetch = 0;
+      for (uint32_t row = first_[i]; row != NO_ROW; row = next_[row]) {
+        if (until_prefetch-- == 0) {
+          if (connection.receives()) connection.prefetch(connection.s2c(0), GROUP);
+          until_prefetch = GROUP - 1;
+        }
+        write(connection, row);
+      }
       connection.flush();
     }
     count_ = last_ = 0;
