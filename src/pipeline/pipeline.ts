@@ -70,13 +70,16 @@ export function runShard(
   stableHigh: number,
 ): void {
   shard.accounting.sweep(stableLow, stableHigh, shard.removed);
-  const singly = shard.mustGoSingly(count);
+  if (shard.mustGoSingly(count)) {
+    runSingly(shard, batch, rows, count);
+    return;
+  }
   waiting.set(rows.subarray(0, count));
   let left = count;
   let replayed = 0;
   while (left > 0) {
     let slowCount = left;
-    if (shard.settings.fastPath && !singly) {
+    if (shard.settings.fastPath) {
       slowCount = kernels.replayRows(shard.replayContext, batch, waiting, left, slow);
       replayed += left - slowCount;
     } else slow.set(waiting.subarray(0, left));
@@ -88,7 +91,7 @@ export function runShard(
       const row = slow[i]!;
       const cls = batch.hash[row]! & (TURN_CLASSES - 1);
       const independent = (batch.flags[row]! & RowFlag.Sound) === 0;
-      if (singly ? turn > 0 : !independent && taken[cls] !== 0) waiting[left++] = row;
+      if (!independent && taken[cls] !== 0) waiting[left++] = row;
       else {
         taken[cls] = independent ? taken[cls]! : 1;
         batch.live[turn++] = row;
@@ -98,6 +101,30 @@ export function runShard(
     runStages(shard, batch, turn);
     countRows(shard, batch, turnRows, turn);
   }
+  shard.counters.count('rowsByFastPath', replayed);
+  shard.counters.count('rowsHandled', count);
+}
+
+/**
+ * Judges rows one after another, replay or stages: where a row may evict another's connection, none may go before its turn.
+ * A full table is a flood's, so that a row here costs what it costs alone, however many come with it.
+ */
+function runSingly(shard: Shard, batch: PacketBatch, rows: Int32Array, count: number): void {
+  let replayed = 0;
+  for (let i = 0; i < count; i++) {
+    const row = rows[i]!;
+    if (shard.settings.fastPath) {
+      waiting[0] = row;
+      if (kernels.replayRows(shard.replayContext, batch, waiting, 1, slow) === 0) {
+        replayed++;
+        continue;
+      }
+    }
+    batch.live[0] = row;
+    runStages(shard, batch, 1);
+    countRows(shard, batch, turnRows, 1);
+  }
+  shard.counters.count('rowsByStages', count - replayed);
   shard.counters.count('rowsByFastPath', replayed);
   shard.counters.count('rowsHandled', count);
 }
