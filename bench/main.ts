@@ -10,6 +10,7 @@ import { memory } from './memory.js';
 import { netflow } from './netflow.js';
 import { newConnections } from './new-connections.js';
 import { metricsRows } from './metrics.js';
+import { policyChange, policyMemory } from './policy-change.js';
 import { replay } from './replay.js';
 import { ruleSets } from './rule-sets.js';
 import { service } from './service.js';
@@ -24,6 +25,8 @@ const GROUPS: readonly RowGroup[] = [
   newConnections,
   memory,
   classifier,
+  policyChange,
+  policyMemory,
   ruleSets,
   replay,
   service,

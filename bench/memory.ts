@@ -8,7 +8,7 @@ import { cluster, FrameMaker, makeFlows } from './traffic.js';
 const WARM_PACKETS = 65_536;
 
 /** What the process has when it has come to rest. */
-async function residentOctets(): Promise<number> {
+export async function residentOctets(): Promise<number> {
   globalThis.gc?.();
   await new Promise((resolve) => setTimeout(resolve, 300));
   globalThis.gc?.();

@@ -52,7 +52,7 @@ function policyPeers(objects: ClusterObjects, policies: number) {
 }
 
 /** `count` SYNs of distinct tuples: half from local pods to others, half from outside to local pods, all allowed. */
-function syns(objects: ClusterObjects, policies: number, count: number, seed: number): PoolMemory {
+export function syns(objects: ClusterObjects, policies: number, count: number, seed: number): PoolMemory {
   const peers = policyPeers(objects, policies);
   const leaving = peers.filter(({ egress, peers: list }) => egress && list.length > 0);
   const zero = new Uint8Array(6);

@@ -94,7 +94,9 @@ export class PoolClient implements Adopted {
     const stampTime = step === 0n;
     const hash = (flags & OrderFlag.Digest) === 0 ? null : createHash('sha256');
     const compose = (flags & OrderFlag.ReturnPackets) !== 0;
+    const gaps = (flags & OrderFlag.Gaps) !== 0;
     let [sent, done, forwarded, octets, failed] = [0, 0, 0, 0, 0];
+    let [lastMs, longestMs] = [performance.now(), 0];
     return new Promise((resolve) => {
       const started = process.hrtime.bigint();
       const judged = (batch: PacketBatch, error: Error | null) => {
@@ -109,11 +111,17 @@ export class PoolClient implements Adopted {
             hash?.update(this.out.subarray(0, size));
           }
         }
+        if (gaps) {
+          const now = performance.now();
+          longestMs = Math.max(longestMs, now - lastMs);
+          lastMs = now;
+        }
         dispatcher.release(batch);
         if (++done < total) return;
         figures[Figure.ElapsedNs] = Number(process.hrtime.bigint() - started);
         figures[Figure.Forwarded] = forwarded;
         figures[Figure.OutOctets] = octets;
+        figures[Figure.LongestGapNs] = longestMs * 1e6;
         words[Word.Failed] = failed;
         if (hash !== null) this.digest.set(hash.digest());
         resolve();

@@ -34,6 +34,8 @@ export interface Order {
   end?: number;
   returnPackets?: boolean;
   digest?: boolean;
+  /** Tell the longest time between two answers. */
+  gaps?: boolean;
   /** Packets' clock: ns at the first batch, and between batches. Else the service's clock. */
   clockNs?: number;
   stepNs?: number;
@@ -45,6 +47,8 @@ export interface Outcome {
   /** Where packets were returned or digested. */
   forwarded: number;
   outOctets: number;
+  /** With `gaps`. */
+  longestGapNs: number;
   /** Of all shards' answers: verdict columns and frames as they leave. */
   digest: string;
 }
@@ -97,7 +101,10 @@ export class PoolEngine {
       words[Word.FirstBatch] = first;
       words[Word.EndBatch] = end;
       words[Word.Passes] = order.passes ?? 1;
-      words[Word.Flags] = (order.returnPackets ? OrderFlag.ReturnPackets : 0) | (order.digest ? OrderFlag.Digest : 0);
+      words[Word.Flags] =
+        (order.returnPackets ? OrderFlag.ReturnPackets : 0) |
+        (order.digest ? OrderFlag.Digest : 0) |
+        (order.gaps ? OrderFlag.Gaps : 0);
       figures[Figure.ClockNs] = order.clockNs ?? 0;
       figures[Figure.StepNs] = order.stepNs ?? 0;
       const number = Atomics.add(words, Word.Order, 1) + 1;
@@ -118,6 +125,7 @@ export class PoolEngine {
       packets,
       forwarded: sum(Figure.Forwarded),
       outOctets: sum(Figure.OutOctets),
+      longestGapNs: Math.max(...figures.map((each) => each[Figure.LongestGapNs]!)),
       digest: order.digest ? hash.digest('hex').slice(0, 16) : '',
     };
   }
