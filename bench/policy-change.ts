@@ -8,7 +8,7 @@ import type { ClusterObjects, NetworkPolicy, NetworkPolicyRule } from '../src/ob
 import { compilePolicies } from '../src/policy/compile.js';
 import { RuleRegistry } from '../src/policy/rule-registry.js';
 import { cluster } from './classifier.js';
-import { interleaved, median, type Row, type RowGroup, rounded } from './harness.js';
+import { median, type Row, type RowGroup, rounded } from './harness.js';
 import { residentOctets } from './memory.js';
 import { syns } from './new-connections.js';
 import { PoolEngine } from './pool-engine.js';
@@ -35,6 +35,10 @@ const manifestOf = ({ namespace, name, podSelector, ingress, egress }: NetworkPo
     },
   };
 };
+
+/** The lowest tenth's end. */
+const calm = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) / 10)]!;
 
 export const policyChange: RowGroup = {
   rows: [
@@ -101,18 +105,25 @@ export const policyChange: RowGroup = {
     });
     if (await probe(chosen[0]!, PROBED[0])) throw new Error('allowed after the change was taken back');
 
-    // A worker that judges batch after batch, with a change in their midst and without.
+    // A worker that judges batch after batch, with a change in their midst and without. Every change holds it up, the machine's
+    // other work now and then: the rounds that were disturbed least tell one from the other.
     const busy: number[] = [];
     const longest = async (isChanged: boolean): Promise<number> => {
-      const run = pool.run({ pool: 0, passes: quick ? 4 : 40, gaps: true });
-      if (isChanged) busy.push(await change(false));
-      return (await run).longestGapNs / 1e6;
+      for (;;) {
+        let hasEnded = false;
+        const run = pool.run({ pool: 0, passes: 12, gaps: true }).finally(() => {
+          hasEnded = true;
+        });
+        if (isChanged) busy.push(await change(false));
+        const isWithin = !isChanged || !hasEnded;
+        const { longestGapNs } = await run;
+        if (isWithin || quick) return longestGapNs / 1e6;
+      }
     };
-    const held = await interleaved(
-      quick ? 1 : 25,
-      () => longest(true),
-      () => longest(false),
-    );
+    const rounds: { changed: number; unchanged: number }[] = [];
+    for (let i = 0; i < (quick ? 1 : 60); i++)
+      rounds.push({ changed: await longest(true), unchanged: await longest(false) });
+    const held = { a: calm(rounds.map(({ changed }) => changed)), b: calm(rounds.map(({ unchanged }) => unchanged)) };
     const compiled = quick ? [whole()] : [whole(), whole(), whole()];
     await pool.close();
     const inForce = median([...idle, ...busy]);
@@ -135,13 +146,18 @@ export const policyChange: RowGroup = {
         unit: 'ms',
         baseline: 'longest time without a batch where nothing changes',
         baselineValue: rounded(held.b),
-        ratio: rounded(held.ratio),
+        ratio: rounded(held.a / held.b),
         target: '≤ +1 ms',
         met: quick || held.a - held.b <= 1,
         digest: `in force while busy: ${rounded(median(busy))} ms`,
       },
     ];
   },
+};
+
+const liveOctets = (): number => {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
 };
 
 export const policyMemory: RowGroup = {
@@ -160,15 +176,18 @@ export const policyMemory: RowGroup = {
     // Once through and back, so that code and heap are what they will be.
     await engine.apply(manifests[0]!, { origin: 'bench' });
     for (const { namespace, name } of list.slice(0, 100)) await engine.delete('NetworkPolicy', namespace, name);
-    const before = await residentOctets();
+    const before = { resident: await residentOctets(), live: liveOctets() };
     for (const manifest of manifests) await engine.apply(manifest, { origin: 'bench' });
     await pool.run({ pool: 0 });
-    const after = await residentOctets();
+    const after = { resident: await residentOctets(), live: liveOctets() };
     const rules = engine.rules().filter(({ rule }) => rule !== null).length;
     const expected = list.reduce((sum, { ingress, egress }) => sum + ingress!.length + (egress?.length ?? 0), 0);
     if (rules !== expected) throw new Error(`${rules} rules of ${expected}`);
     await pool.close();
-    const value = Math.max(1, (after - before) / rules);
+    // Resident memory grows by less where it has room from before: what lives counts too.
+    const resident = (after.resident - before.resident) / rules;
+    const live = (after.live - before.live) / rules;
+    const value = Math.max(1, resident, live);
     return [
       {
         row: this.rows[0]!,
@@ -179,7 +198,7 @@ export const policyMemory: RowGroup = {
         ratio: null,
         target: '≤ 1024',
         met: quick || value <= 1024,
-        digest: `${rules} rules, default denies not counted`,
+        digest: `${rules} rules, default denies not counted; resident ${rounded(resident)}, live heap and tables ${rounded(live)}`,
       },
     ];
   },
