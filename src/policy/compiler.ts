@@ -17,10 +17,10 @@ import { LabelIndex } from './label-index.js';
 import { compareOctets } from './octet-order.js';
 import { prefixOf, Regions } from './regions.js';
 import type { Rule, RuleRegistry } from './rule-registry.js';
-import { makeSection, type Section, Sections } from './sections.js';
+import { type Section, Sections } from './sections.js';
 import { type Selection, Selections, type Subject } from './selections.js';
 import { PolicySets } from './sets.js';
-import { Direction, ENDPOINT, endpointAt, type PolicyTables } from './tables.js';
+import { Direction, type DirectionCode, ENDPOINT, endpointAt, type PolicyTables } from './tables.js';
 
 export interface ObjectDelta<T> {
   key: string;
@@ -474,12 +474,20 @@ export class PolicyCompiler {
     let state: PolicyState | undefined;
     if (after !== undefined) {
       const { namespace, podSelector, ingress, egress } = after;
-      const ingressIds = ingress === null ? 0 : ingress.length + 1;
+      // `ids`: the ingress deny, the ingress rules, the egress deny, the egress rules, as far as there are any.
+      const section = (direction: DirectionCode, at: number): Section => ({
+        policy: after,
+        direction,
+        deny: ids[at]!,
+        ids,
+        first: at + 1,
+        body: null,
+      });
       state = {
         policy: after,
         sections: [
-          ingress && makeSection(after, Direction.Ingress, ingress, ids.slice(0, ingressIds)),
-          egress && makeSection(after, Direction.Egress, egress, ids.slice(ingressIds)),
+          ingress && section(Direction.Ingress, 0),
+          egress && section(Direction.Egress, ingress === null ? 0 : ingress.length + 1),
         ],
         subject: undefined as unknown as Subject,
       };
@@ -509,7 +517,7 @@ export class PolicyCompiler {
       const digest = this.sections.digest(section, this.groups);
       if (digest.a === body.digest.a && digest.b === body.digest.b) continue;
       body.digest = digest;
-      for (const set of section.sets) sets.add(set);
+      for (const set of body.sets) sets.add(set);
     }
     for (const set of sets) if (this.sets.redigest(set)) for (const user of set.users) selections.add(user);
     const redigested = new Set<number>();

@@ -8,8 +8,13 @@ import { RULES_MAX } from '../metrics/shared-counters.js';
 
 export type Rule = Omit<RuleInfo, 'id'>;
 
-const keyOf = ({ kind, namespace, policy, direction, rule }: Rule): string =>
-  `${kind}\0${namespace ?? ''}\0${policy}\0${direction}\0${typeof rule === 'string' ? `"${rule}` : rule}`;
+const policyOf = ({ kind, namespace, policy }: Rule): string => `${kind} ${namespace ?? ''} ${policy}`;
+/** Within its policy. A rule whose action is another is another rule. */
+const ruleOf = ({ direction, rule, action }: Rule): string =>
+  `${direction} ${action} ${typeof rule === 'string' ? `"${rule}` : rule}`;
+
+/** As an earlier process knew it. */
+const memoryKeyOf = (rule: Rule): string => `${policyOf(rule)}\0${ruleOf(rule)}`;
 
 /** What an earlier process gave: so that a rule keeps its id over a restart. */
 export interface RuleMemory {
@@ -21,8 +26,10 @@ export interface RuleMemory {
 
 export class RuleRegistry {
   private next: number;
-  private readonly byKey = new Map<string, RuleInfo>();
-  private readonly byId = new Map<number, RuleInfo>();
+  /** Those that exist, by policy. */
+  private readonly existing = new Map<string, readonly RuleInfo[]>();
+  /** All that ever were. */
+  private readonly byId: RuleInfo[] = [];
   private sorted: RuleInfo[] | null = null;
 
   constructor(
@@ -33,20 +40,25 @@ export class RuleRegistry {
   }
 
   /**
-   * Rules that come in place of others ('all': of whatever there is): their ids, in order. One that is on both sides keeps its
-   * id; those on the old side alone exist no longer. Throws SEINE_ERR_POLICY_INVALID, and changes nothing, past the limit.
+   * Rules that come in place of others, of whole policies each: `gone` are policies' rules of before ('all': of whatever policies
+   * there are), `wanted` are policies' rules from now on. Gives the ids of those wanted, in order: one that was there, with the same
+   * action, keeps its id. Throws SEINE_ERR_POLICY_INVALID, and changes nothing, past the limit.
    */
   exchange(gone: Iterable<Rule> | 'all', wanted: readonly Rule[]): number[] {
     let next = this.next;
     const ids: number[] = [];
-    const keys = wanted.map(keyOf);
-    const coming = new Map<string, RuleInfo>();
-    wanted.forEach((rule, index) => {
-      const key = keys[index]!;
-      let info = coming.get(key) ?? this.byKey.get(key);
-      if (info === undefined || info.action !== rule.action) {
-        const remembered = this.memory?.find(`${key}\0${rule.action}`);
-        const kept = remembered !== undefined && !this.byId.has(remembered);
+    const coming = new Map<string, { known: Map<string, RuleInfo>; infos: Set<RuleInfo> }>();
+    for (const rule of wanted) {
+      const key = policyOf(rule);
+      let policy = coming.get(key);
+      if (policy === undefined) {
+        const known = new Map(this.existing.get(key)?.map((info) => [ruleOf(info), info]));
+        coming.set(key, (policy = { known, infos: new Set() }));
+      }
+      let info = policy.known.get(ruleOf(rule));
+      if (info === undefined) {
+        const remembered = this.memory?.find(memoryKeyOf(rule));
+        const kept = remembered !== undefined && this.byId[remembered] === undefined;
         if (!kept && next >= this.limit) {
           throw new SeineError(
             'SEINE_ERR_POLICY_INVALID',
@@ -54,29 +66,33 @@ export class RuleRegistry {
               'apply fewer rules, or restart the service, since ids are not given twice',
           );
         }
-        info = { id: kept ? remembered : next++, ...rule };
+        const { kind, namespace, policy: name, direction, rule: index, action } = rule;
+        info = { id: kept ? remembered : next++, kind, namespace, policy: name, rule: index, direction, action };
+        policy.known.set(ruleOf(rule), info);
       }
-      coming.set(key, info);
+      policy.infos.add(info);
       ids.push(info.id);
-    });
+    }
     this.next = next;
-    if (gone === 'all') this.byKey.clear();
-    else for (const rule of gone) this.byKey.delete(keyOf(rule));
-    for (const [key, info] of coming) {
-      this.byKey.set(key, info);
-      if (this.byId.get(info.id) !== info) this.memory?.note(info.id, `${key}\0${info.action}`);
-      this.byId.set(info.id, info);
+    if (gone === 'all') this.existing.clear();
+    else for (const rule of gone) this.existing.delete(policyOf(rule));
+    for (const [key, { infos }] of coming) {
+      this.existing.set(key, [...infos]);
+      for (const info of infos) {
+        if (this.byId[info.id] !== info) this.memory?.note(info.id, memoryKeyOf(info));
+        this.byId[info.id] = info;
+      }
     }
     this.sorted = null;
     return ids;
   }
   /** A rule by id, also one that no longer exists: records and verdicts may still name it. */
   get(id: number): RuleInfo | null {
-    return this.byId.get(id) ?? null;
+    return this.byId[id] ?? null;
   }
   /** Those that exist, by id. */
   list(): RuleInfo[] {
-    this.sorted ??= [...this.byKey.values()].sort((a, b) => a.id - b.id);
+    this.sorted ??= [...this.existing.values()].flat().sort((a, b) => a.id - b.id);
     return this.sorted;
   }
 }

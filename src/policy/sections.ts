@@ -13,18 +13,17 @@ import type { PolicySet } from './sets.js';
 import { ANY_PEER, Direction, type DirectionCode, namedPortsRecord, portsRecord, type SetRule } from './tables.js';
 
 export interface Section {
-  /** Of its policy, in order of octets. */
-  readonly namespace: string;
-  readonly name: string;
+  readonly policy: NetworkPolicy;
   readonly direction: DirectionCode;
+  /** Id of the default deny; ids of the rules lie in `ids` from `first` on. */
   readonly deny: number;
-  readonly ruleIds: readonly number[];
-  readonly rules: readonly NetworkPolicyRule[];
-  /** Policy sets that hold it. */
-  readonly sets: Set<PolicySet>;
+  readonly ids: readonly number[];
+  readonly first: number;
   body: SectionBody | null;
 }
 interface SectionBody {
+  /** Policy sets that hold the section. */
+  sets: Set<PolicySet>;
   rules: SetRule[];
   groups: Group[];
   blocks: Block[];
@@ -35,16 +34,9 @@ interface SectionBody {
 }
 
 export const compareSections = (a: Section, b: Section): number =>
-  compareOctets(a.namespace, b.namespace) || compareOctets(a.name, b.name);
-
-export function makeSection(
-  { namespace, name }: NetworkPolicy,
-  direction: DirectionCode,
-  rules: readonly NetworkPolicyRule[],
-  [deny, ...ruleIds]: readonly number[],
-): Section {
-  return { namespace, name, direction, deny: deny!, ruleIds, rules, sets: new Set(), body: null };
-}
+  compareOctets(a.policy.namespace, b.policy.namespace) || compareOctets(a.policy.name, b.policy.name);
+const rulesOf = ({ policy, direction }: Section): readonly NetworkPolicyRule[] =>
+  (direction === Direction.Ingress ? policy.ingress : policy.egress)!;
 
 const NO_PORTS_KEY = '[]';
 
@@ -70,15 +62,17 @@ export class Sections {
   /** Its body, made if it has none. */
   open(section: Section, groups: Groups): SectionBody {
     if (section.body !== null) return section.body;
+    const rules = rulesOf(section);
     const body: SectionBody = {
+      sets: new Set(),
       rules: [],
       groups: [],
       blocks: [],
       ports: [],
-      usesNames: section.rules.some(({ ports }) => namesOf(ports).length > 0),
+      usesNames: rules.some(({ ports }) => namesOf(ports).length > 0),
       digest: new Digest(),
     };
-    section.rules.forEach(({ peers, ports }, index) => {
+    rules.forEach(({ peers, ports }, index) => {
       const key = JSON.stringify(ports);
       const record = this.ports.hold(key, ports, key === NO_PORTS_KEY);
       body.ports.push(record);
@@ -89,13 +83,13 @@ export class Sections {
           body.blocks.push(block);
           list.push(block.index * 2 + 1);
         } else {
-          const group = groups.hold(section.namespace, peer);
+          const group = groups.hold(section.policy.namespace, peer);
           body.groups.push(group);
           group.users.add(section);
           list.push(group.index * 2);
         }
       }
-      body.rules.push({ id: section.ruleIds[index]!, ports: record.at, peers: list });
+      body.rules.push({ id: section.ids[section.first + index]!, ports: record.at, peers: list });
     });
     section.body = body;
     body.digest = this.digest(section, groups);
@@ -123,7 +117,7 @@ export class Sections {
     };
     let nextGroup = 0;
     let nextBlock = 0;
-    section.rules.forEach(({ ports }, index) => {
+    rulesOf(section).forEach(({ ports }, index) => {
       const names = isEgress ? namesOf(ports) : [];
       digest.word(body.rules[index]!.id).text(body.ports[index]!.key);
       let anyPod = false;

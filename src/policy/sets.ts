@@ -89,7 +89,7 @@ export class PolicySets {
       users: new Set(),
     };
     set.digest = digestOf(set);
-    for (const section of list) section.sets.add(set);
+    for (const { body } of list) body!.sets.add(set);
     this.count++;
     return set;
   }
@@ -103,8 +103,8 @@ export class PolicySets {
     this.arena.release(set.at, set.length);
     if (set.ports !== null) this.sections.namedPorts.release(set.ports.record);
     for (const section of set.sections) {
-      section.sets.delete(set);
-      if (section.sets.size === 0) this.sections.close(section, this.groups);
+      section.body!.sets.delete(set);
+      if (section.body!.sets.size === 0) this.sections.close(section, this.groups);
     }
     this.count--;
   }
