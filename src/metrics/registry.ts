@@ -30,6 +30,7 @@ import { policyRules } from './families/policy-rules.js';
 import { ruleBytes } from './families/rule-bytes.js';
 import { ruleConnections } from './families/rule-connections.js';
 import { rulePackets } from './families/rule-packets.js';
+import { state } from './families/state.js';
 import { stagePackets } from './families/stage-packets.js';
 import { workerBusy } from './families/worker-busy.js';
 import { workerPackets } from './families/worker-packets.js';
@@ -92,9 +93,10 @@ export function engineRegistry(source: MetricsSource): Registry {
   return registry;
 }
 /** Families of the process, its main thread and what happens there. */
-export function processRegistry(engine: Pick<MetricsEngine, 'onApply'>): Registry {
+export function processRegistry(engine: Pick<MetricsEngine, 'onApply' | 'state'>): Registry {
   const registry = new Registry();
   policyApplyDuration(registry, engine);
+  state(registry, engine);
   collectDefaultMetrics({ register: registry });
   for (const name of REFUSED) registry.removeSingleMetric(name);
   return registry;

@@ -6,10 +6,10 @@ import { RULE_COUNTERS, type SharedCounters } from './shared-counters.js';
 /** What families ask of an engine, or of what another thread knows of one. */
 export type MetricsEngine = Pick<
   EngineView,
-  'counters' | 'rules' | 'workers' | 'connectionTotals' | 'connectionsLimit' | 'onApply'
+  'counters' | 'rules' | 'workers' | 'connectionTotals' | 'connectionsLimit' | 'onApply' | 'state'
 >;
 export interface MetricsSource {
-  engine: MetricsEngine;
+  engine: Omit<MetricsEngine, 'state'>;
   exporters(): readonly ExportTotals[];
 }
 

@@ -58,6 +58,7 @@ export function fakeEngine(): FakeEngine {
     counters: () => blocks,
     rules: () => rules,
     workers: () => workers,
+    state: () => null,
     connectionTotals: () => [
       { protocol: 'tcp', state: 'ESTABLISHED', count: 3 },
       { protocol: 'udp', state: 'new', count: 2 },
