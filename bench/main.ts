@@ -4,6 +4,8 @@ import { table } from '../src/cli/output.js';
 import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
 import { againstOpenVSwitch, encapsulation, establishedPackets, twoWorkers } from './engine.js';
+import { exportRows } from './export.js';
+import { encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { kernels } from './kernels.js';
 import { memifRows } from './memif.js';
 import { memory } from './memory.js';
@@ -29,6 +31,7 @@ const GROUPS: readonly RowGroup[] = [
   policyMemory,
   ruleSets,
   replay,
+  exportRows,
   service,
   metricsRows,
   memifRows,
