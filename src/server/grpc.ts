@@ -156,29 +156,39 @@ function datapath(engine: Engine): UntypedServiceImplementation {
       );
     },
     processStream: (call: ServerDuplexStream<Buffer, Buffer>) => {
-      let open = 0;
+      let received = 0;
+      let answered = 0;
       let octets = 0;
       let ended = false;
       let failed = false;
       let blocked = false;
+      /** The first batch that was refused ends the stream, when those before it are answered. */
+      let refused: { batch: number; error: SeineError } | null = null;
       const next = () => {
+        if (failed) return;
+        if (refused !== null) {
+          if (answered < refused.batch) return;
+          failed = true;
+          call.emit('error', toServiceError(refused.error));
+          return;
+        }
+        const open = received - answered;
         if (!blocked && open < STREAM_WINDOW && octets < STREAM_OCTETS && call.isPaused()) call.resume();
-        if (ended && open === 0 && !failed) call.end();
+        if (ended && open === 0) call.end();
       };
       call.on('data', (message: Buffer) => {
-        if (failed) return;
-        open++;
+        if (failed || refused !== null) return;
+        const batch = received++;
         octets += message.length;
-        if (open >= STREAM_WINDOW || octets >= STREAM_OCTETS) call.pause();
+        if (received - answered >= STREAM_WINDOW || octets >= STREAM_OCTETS) call.pause();
         judge(engine, admission, message, (error, reply) => {
-          open--;
           octets -= message.length;
-          if (failed) return;
-          if (error !== null) {
-            failed = true;
-            call.emit('error', toServiceError(error));
+          if (error !== null && (refused === null || batch < refused.batch)) refused = { batch, error };
+          if (failed || (refused !== null && batch >= refused.batch)) {
+            next();
             return;
           }
+          answered++;
           if (!call.write(reply!) && !blocked) {
             blocked = true;
             call.pause();

@@ -42,12 +42,21 @@ test('grpc: a bad batch ends its stream with code and place; others go on', asyn
   bad.on('error', (each: ServiceError) => {
     error = each;
   });
-  bad.on('data', () => {});
+  const answered: string[] = [];
+  bad.on('data', ({ batchId }) => answered.push(batchId));
   bad.write(grpcBatch(1, one));
   bad.write(grpcBatch(2, { ...one, length: Uint32Array.of(13) }));
+  bad.write(grpcBatch(3, one));
   await eventually('the refusal', () => error !== null);
   assert.equal(error!.code, status.INVALID_ARGUMENT);
   assert.match(error!.details, /^frame 0: 13 octets/);
+  assert.deepEqual(answered, ['1'], 'what came before is answered, what came behind is not');
+  const garbage = client.octetStream();
+  const refusal = new Promise<ServiceError>((resolve) => garbage.on('error', resolve));
+  garbage.on('data', () => {});
+  garbage.write(Buffer.alloc(20, 0xff));
+  assert.equal((await refusal).code, status.INVALID_ARGUMENT);
+  assert.match((await refusal).details, /not a message in protobuf's encoding/);
   assert.equal((await client.process(one)).verdict[0], 1);
   await client.close();
 });
