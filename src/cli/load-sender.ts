@@ -5,7 +5,8 @@
 import { createConnection, type Socket } from 'node:net';
 import { unpack } from 'msgpackr';
 import { VERDICTS } from '../batch/drop-reason.js';
-import { WireReader, WireWriter, packedSize } from '../batch/protobuf.js';
+import { WireReader } from '../batch/protobuf.js';
+import { encodePacketBatch, writeBatchId } from '../client/grpc-messages.js';
 import { encodeBatch, GrpcClient } from '../client/index.js';
 import { SeineError } from '../errors.js';
 import type { Batch, Load } from './load-batches.js';
@@ -306,18 +307,6 @@ export class UnixSender extends Sender {
   }
 }
 
-/** A PacketBatch whose id is a varint of five octets at 1, whatever its value. */
-function packetBatch({ frames, length, inPort }: Batch): Buffer {
-  const size = 6 + 32 + frames.length + packedSize(length) + packedSize(inPort);
-  const writer = new WireWriter(Buffer.allocUnsafe(size), 0);
-  writer.octets[0] = 1 << 3;
-  writer.at = 6;
-  writer.field(2, frames);
-  writer.packed(3, length);
-  writer.packed(4, inPort);
-  return (writer.octets as Buffer).subarray(0, writer.at);
-}
-
 export class GrpcSender extends Sender {
   private readonly client: GrpcClient;
   private readonly stream: ReturnType<GrpcClient['octetStream']>;
@@ -325,7 +314,7 @@ export class GrpcSender extends Sender {
   constructor(load: Load, batches: readonly Batch[], address: string) {
     const all = repeated(load, batches);
     super(load, all.length);
-    this.messages = all.map(packetBatch);
+    this.messages = all.map(({ frames, length, inPort }) => encodePacketBatch(0, { data: frames, length, inPort }));
     this.client = new GrpcClient(address);
     this.stream = this.client.octetStream();
     this.stream.on('data', (reply: Buffer) => this.message(reply));
@@ -335,7 +324,7 @@ export class GrpcSender extends Sender {
   }
   protected send(id: number, index: number): void {
     const message = this.messages[index]!;
-    for (let i = 0; i < 5; i++) message[1 + i] = (Math.floor(id / 2 ** (7 * i)) & 0x7f) | (i < 4 ? 0x80 : 0);
+    writeBatchId(message, id);
     this.stream.write(message);
   }
   protected message(reply: Buffer): void {

@@ -3,11 +3,12 @@
  * `HOST:PORT`, `http://HOST:PORT` and `grpc:unix:PATH` speak gRPC. Many batches may be under way; answers come in order.
  */
 import { createConnection, type Socket } from 'node:net';
-import { type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
+import { type ClientDuplexStream, credentials } from '@grpc/grpc-js';
 import { Packr, unpack } from 'msgpackr';
 import type { BatchInput, BatchOutput } from '../engine/engine-view.js';
 import { type ErrorCode, ERRORS, SeineError } from '../errors.js';
 import { fromServiceError, loadSeine } from './control.js';
+import { decodeVerdictBatch, encodePacketBatch } from './grpc-messages.js';
 
 export type { BatchInput, BatchOutput } from '../engine/engine-view.js';
 export { SeineError } from '../errors.js';
@@ -180,6 +181,8 @@ export const grpcBatch = (batchId: number, batch: BatchInput): object => ({
   returnPackets: batch.returnPackets ?? false,
 });
 
+const asIs = (octets: Buffer): Buffer => octets;
+
 class GrpcClient implements Client {
   readonly hello = null;
   private next = 1;
@@ -192,22 +195,22 @@ class GrpcClient implements Client {
     });
   }
   process(batch: BatchInput): Promise<Omit<BatchOutput, 'stage'>> {
-    const call = (
-      this.client as unknown as Record<
-        string,
-        (request: object, callback: (error: ServiceError | null, reply: GrpcVerdicts) => void) => void
-      >
-    ).process!;
     return new Promise((resolve, reject) => {
-      call.call(this.client, grpcBatch(this.next++, batch), (error, reply) => {
+      const message = encodePacketBatch(this.next++, batch);
+      this.client.makeUnaryRequest('/seine.v1.Datapath/Process', asIs, asIs, message, (error, reply) => {
         if (error !== null) reject(fromServiceError(error, this.address));
-        else resolve(fromGrpc(reply, batch.returnPackets ?? false));
+        else {
+          try {
+            resolve(decodeVerdictBatch(reply!, batch.returnPackets ?? false));
+          } catch (failure) {
+            reject(failure);
+          }
+        }
       });
     });
   }
   /** The bidirectional stream, of messages as they lie in memory: for those who read and write them in place. */
   octetStream(): ClientDuplexStream<Buffer, Buffer> {
-    const asIs = (octets: Buffer): Buffer => octets;
     return this.client.makeBidiStreamRequest('/seine.v1.Datapath/ProcessStream', asIs, asIs);
   }
   /** The bidirectional stream itself: PacketBatch objects in, VerdictBatch objects out. */
@@ -222,23 +225,3 @@ class GrpcClient implements Client {
   }
 }
 export { GrpcClient };
-
-function fromGrpc(reply: GrpcVerdicts, returnPackets: boolean): Omit<BatchOutput, 'stage'> {
-  return {
-    verdict: reply.verdict,
-    outPort: Uint32Array.from(reply.outPort),
-    reason: reply.reason,
-    ct: reply.ct,
-    rule: Uint32Array.from(reply.rule),
-    ...(returnPackets ? { data: reply.data, dataLength: Uint32Array.from(reply.length) } : {}),
-    ...(reply.emit === null || reply.emit === undefined
-      ? {}
-      : {
-          emit: {
-            outPort: Uint32Array.from(reply.emit.outPort),
-            length: Uint32Array.from(reply.emit.length),
-            data: reply.emit.data,
-          },
-        }),
-  };
-}

@@ -20,8 +20,12 @@ function load(...words: string[]): { status: number | null; stdout: string; stde
   );
   return { status, stdout, stderr };
 }
+// A connection that is kept would be closed by the service while `load` runs and this process waits for it.
 const listed = async (what: string): Promise<Record<string, number | string>[]> =>
-  (await (await fetch(`${page}/api/v1/${what}`)).json()) as Record<string, number | string>[];
+  (await (await fetch(`${page}/api/v1/${what}`, { headers: { connection: 'close' } })).json()) as Record<
+    string,
+    number | string
+  >[];
 const judged = async (): Promise<number> =>
   (await listed('workers')).reduce((sum, { packets }) => sum + Number(packets), 0);
 
