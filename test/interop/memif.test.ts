@@ -178,8 +178,10 @@ async function throughTestpmd(
   t.after(() => child.kill('SIGKILL'));
   try {
     await until('testpmd is connected', () => service.clients() === 2 && said.includes('testpmd>'), 30);
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    child.stdin.write('start\n');
+    // A DPDK client gives its empty buffers at its first reading: before a frame is sent, both interfaces are read.
+    child.stdin.write('set fwd rxonly\nset portlist 1,2\nstart\n');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.stdin.write('stop\nset portlist 0,1,2,3\nset fwd io\nstart\n');
     await until('every frame has come back', () => service.counter('memifSent') >= frames.length, 30);
     await new Promise((resolve) => setTimeout(resolve, 100));
     child.stdin.end('stop\nquit\n');
