@@ -5,7 +5,6 @@ import { classifier } from './classifier.js';
 import type { Row, RowGroup } from './harness.js';
 import { againstOpenVSwitch, encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { exportRows } from './export.js';
-import { encapsulation, establishedPackets, twoWorkers } from './engine.js';
 import { kernels } from './kernels.js';
 import { memifRows } from './memif.js';
 import { memory } from './memory.js';
