@@ -17,6 +17,24 @@ export interface MemifEvent {
   reason: string;
 }
 
+/** Events as `service` and `close` tell them: fields ended by unit separators, events by record separators. */
+export function memifEvents(text: string): MemifEvent[] {
+  return text
+    .split('\x1e')
+    .slice(0, -1)
+    .map((event) => {
+      const [handle, closed, violation, port, client, reason] = event.split('\x1f');
+      return {
+        handle: Number(handle),
+        closed: closed === '1',
+        violation: violation === '1',
+        port: Number(port),
+        client: client!,
+        reason: reason!,
+      };
+    });
+}
+
 /** Indices of the totals that receive and send add to. */
 export const MemifTotal = { BadSize: 0, Sent: 1, NoInterface: 2, RingFull: 3, TooLong: 4 } as const;
 export const MEMIF_TOTALS = 5;
@@ -27,8 +45,8 @@ export interface MemifPoller {
   readonly descriptor: number;
   /** Takes an accepted socket's descriptor over; `service` tells what becomes of it. */
   adopt(fd: number): number;
-  /** Handles control messages. */
-  service(): MemifEvent[];
+  /** Handles control messages; what came of them, for `memifEvents`. */
+  service(): string;
   /**
    * Copies frames of all connections' rings to rows 0 … of a batch: `block`'s columns offset, length, wireLength, frameOctets
    * and inPort, and `data`. Returns the rows. Connections whose client breaks the protocol are closed: `service` tells.
@@ -41,7 +59,7 @@ export interface MemifPoller {
   /** Writes `count` frames that lie back to back, each to a ring of its port's interface. */
   sendFrames(frames: Uint8Array, lengths: Uint32Array, ports: Uint32Array, count: number, totals: Uint32Array): void;
   /** Tells the client why, and closes. */
-  close(handle: number, reason: string): MemifEvent[];
+  close(handle: number, reason: string): string;
 }
 
 /** A SOCK_SEQPACKET socket that listens, and the hub of its connections. Throws where it can't be bound. */

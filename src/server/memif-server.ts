@@ -8,7 +8,7 @@ import { Port } from '../batch/drop-reason.js';
 import type { PacketBatch } from '../batch/packet-batch.js';
 import { composedBound, emissions, forwardedRows } from '../engine/engine.js';
 import { kernels, memifAddon, nativeEnabled } from '../native/kernels.js';
-import { type DescriptorWatch, MEMIF_TOTALS, type MemifEvent, type MemifPoller, MemifTotal } from '../native/memif.js';
+import { type DescriptorWatch, MEMIF_TOTALS, memifEvents, type MemifPoller, MemifTotal } from '../native/memif.js';
 import { emissionCount } from '../pipeline/emitter.js';
 import type { Adopted, WorkerContext } from '../worker/worker.js';
 
@@ -186,8 +186,9 @@ export class MemifServer {
     this.totals[MemifTotal.BadSize] = 0;
   }
 
-  private tell(events: readonly MemifEvent[]): void {
-    for (const event of events) {
+  private tell(events: string): void {
+    if (events === '') return;
+    for (const event of memifEvents(events)) {
       const who = `memif client ${JSON.stringify(event.client)}${event.port === 0 ? '' : ` of port ${event.port}`}`;
       if (!event.closed) {
         this.line(`${who} is connected`);

@@ -45,9 +45,16 @@ export interface MemifService {
   clients(): number;
 }
 
-export async function startMemif(t: TestContext, workers = 2): Promise<MemifService> {
+/** `fault`: as SEINE_FAULT names it. */
+export async function startMemif(t: TestContext, workers = 2, fault?: string): Promise<MemifService> {
   const folder = mkdtempSync(join(tmpdir(), 'seine-memif-'));
+  const { NODE_ENV, SEINE_FAULT } = process.env;
+  if (fault !== undefined) Object.assign(process.env, { NODE_ENV: 'test', SEINE_FAULT: fault });
   const engine = await startEngine(workers);
+  for (const [name, value] of Object.entries({ NODE_ENV, SEINE_FAULT })) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
   const socket = join(folder, 'm.sock');
   const listener = await listenMemif(socket, (fd, hub) => engine.adoptDescriptor(fd, hub));
   t.after(async () => {

@@ -98,6 +98,32 @@ test('memif: connected and silent, clients cost no processor time', async (t) =>
   assert.ok(used > 0 && used < 50_000, `${used} µs of a second`);
 });
 
+for (const fault of ['worker-throw', 'worker-exit']) {
+  test(`memif, ${fault}: clients are told, what was in hand is counted, and connected anew they are served`, async (t) => {
+    if (!havePython(t)) return;
+    const service = await startMemif(t, 1, `${fault}:5`);
+    const found = (await runScenario(service.socket, 'lost', { frame: hex(packet(A, B, 1, 18)) })) as {
+      reasons: string[];
+      sent: number;
+      arrived: number;
+    };
+    assert.deepEqual(found.reasons, ['the worker was lost']);
+    assert.equal(found.arrived, 1);
+    assert.equal(service.engine.workers()[0]!.restarts, 1);
+    await until('the clients are gone', () => service.clients() === 0);
+    const lost = service.counter('memifLostWorker');
+    assert.ok(lost > 0, 'the batch in hand is counted');
+    // Nothing is lost without a reason.
+    const left = (['memifSent', 'memifLostNoInterface', 'memifLostRingFull', 'memifLostWorker'] as const).map(
+      service.counter,
+    );
+    assert.equal(
+      left.reduce((sum, value) => sum + value, 0),
+      service.counter('memifReceived'),
+    );
+  });
+}
+
 test('memif: the socket has mode 0660, a live one is not taken over, a stale one is', async (t) => {
   const service = await startMemif(t);
   assert.equal(statSync(service.socket).mode & 0o777, 0o660);

@@ -3,7 +3,7 @@ import json
 import sys
 import time
 
-from memif_client import Client
+from memif_client import Client, Closed
 
 path, scenario = sys.argv[1], sys.argv[2]
 given = json.load(sys.stdin)
@@ -79,6 +79,39 @@ def alone():
     return {}
 
 
+def lost():
+    """Frames until a worker is lost; then again, connected anew."""
+    frame, reasons, sent = bytes.fromhex(given["frame"]), [], 0
+    a, b = Client(path, 3).connect(), Client(path, 4).connect()
+    a.socket.settimeout(0.005)
+    until = time.monotonic() + 20
+    while not reasons and time.monotonic() < until:
+        try:
+            a.put(frame)
+            a.kick()
+            sent += 1
+            b.take()
+            a.receive()
+        except AssertionError:
+            pass  # the ring is full
+        except TimeoutError:
+            pass
+        except Closed as closed:
+            reasons.append(str(closed))
+    arrived = 0
+    while arrived == 0 and time.monotonic() < until:
+        for client in (a, b):
+            client.close()
+        try:
+            a, b = Client(path, 3).connect(), Client(path, 4).connect()
+            a.put(frame)
+            a.kick()
+            arrived = len(b.wait(1, 1))
+        except Closed:
+            time.sleep(0.05)
+    return {"reasons": reasons, "sent": sent, "arrived": arrived}
+
+
 def idle():
     """Connected and silent, for as long as asked."""
     a, b = Client(path, 3).connect(), Client(path, 4).connect()
@@ -89,4 +122,4 @@ def idle():
     return {}
 
 
-print(json.dumps({"interrupt": interrupt, "emitted": emitted, "crowd": crowd, "alone": alone, "idle": idle}[scenario]()))
+print(json.dumps({"interrupt": interrupt, "emitted": emitted, "crowd": crowd, "alone": alone, "lost": lost, "idle": idle}[scenario]()))

@@ -8,7 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { PacketBatch } from '../../../src/batch/packet-batch.js';
 import { RewriteTable } from '../../../src/batch/rewrite-table.js';
 import { duplicateDescriptor, memifAddon } from '../../../src/native/kernels.js';
-import { MEMIF_TOTALS } from '../../../src/native/memif.js';
+import { MEMIF_TOTALS, memifEvents } from '../../../src/native/memif.js';
 
 const { MemifListener, MemifPoller, MemifClient, DescriptorWatch } = memifAddon();
 
@@ -86,7 +86,7 @@ test('memif addon: a client of our own and a poller shake hands; a frame crosses
   while (said.length < 2 && Date.now() < end) {
     const fd = listener.accept();
     if (fd !== null) poller.adopt(fd);
-    for (const event of poller.service()) if (!event.closed) handle = event.handle;
+    for (const event of memifEvents(poller.service())) if (!event.closed) handle = event.handle;
     if (rows === 0) {
       rows = poller.receive(batch.block, batch.data, 16, totals);
       if (rows > 0) {
@@ -95,7 +95,7 @@ test('memif addon: a client of our own and a poller shake hands; a frame crosses
       }
     }
     if (said.length === 1 && handle !== 0) {
-      const [event] = poller.close(handle, 'enough');
+      const [event] = memifEvents(poller.close(handle, 'enough'));
       assert.deepEqual([event!.closed, event!.port, event!.client, event!.reason], [true, 7, 'seine load', 'enough']);
       handle = 0;
     }
