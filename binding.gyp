@@ -12,6 +12,7 @@
         "native/checksum.cc",
         "native/compose.cc",
         "native/replay.cc",
+        "native/judge.cc",
         "native/rule_tree.cc",
         "native/table.cc",
         "native/state_file.cc",

@@ -22,6 +22,8 @@
 #include "message.h"
 #include "parse.h"
 #include "policy.h"
+#include "judge.h"
+#include "records.h"
 #include "replay.h"
 #include "rule_tree.h"
 #include "state_file.h"
@@ -88,58 +90,153 @@ void check_rows(const CallbackInfo& info, const Span<int32_t>& rows, uint32_t co
     if (rows.data[i] < 0 || rows.data[i] >= static_cast<int32_t>(seine::BATCH_ROWS)) refuse_range(info, "a row lies outside the batch");
 }
 
-// A shard's memory, and the arrays that must live as long as the pointers into it.
+// A shard's memory, what stands for the objects, and the arrays that must live as long as the pointers into them.
 struct ShardHandle {
-  seine::Shard shard;
-  std::vector<Napi::ObjectReference> held;
+  seine::Shard shard{};
+  seine::Generation generation{};
+  bool has_generation = false;
+  uint32_t* control = nullptr;  // 2, 3: clock
+  std::vector<Napi::ObjectReference> held, held_generation;
 };
 const napi_type_tag SHARD_TAG = {0x9f3c6a0d5e7b4c21ull, 0xb1d84f60a2c97e35ull};
 
-// createShard(table, epochs, timeouts, recordTimeouts, classes, counters, rules)
+void hold(const CallbackInfo& info, std::vector<Napi::ObjectReference>& held, size_t from, size_t to) {
+  held.clear();
+  for (size_t i = from; i < to; i++) held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+}
+
+// createShard(table, epochs, timeouts, recordTimeouts, classes, counters, rules, endpoints, totals, records, recordsHeader, control,
+//             max, maxPerEndpoint, shard, flags: 1 tcpLoose, 2 tcpLiberal, 4 replay)
 Napi::Value CreateShard(const CallbackInfo& info) {
   const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the table is a Uint32Array");
   const auto epochs = array<uint32_t>(info, 1, napi_uint32_array, "epochs is a Uint32Array");
   const auto timeouts = array<double>(info, 2, napi_float64_array, "timeouts is a Float64Array");
-  const auto records = array<double>(info, 3, napi_float64_array, "record timeouts is a Float64Array");
+  const auto record_timeouts = array<double>(info, 3, napi_float64_array, "record timeouts is a Float64Array");
   const auto classes = array<uint8_t>(info, 4, napi_uint8_array, "classes is a Uint8Array");
   const auto counters = array<uint32_t>(info, 5, napi_uint32_array, "counters is a Uint32Array");
   const auto rules = array<uint32_t>(info, 6, napi_uint32_array, "rule counters is a Uint32Array");
+  const auto endpoints = array<int32_t>(info, 7, napi_int32_array, "endpoints is an Int32Array");
+  const auto totals = array<int32_t>(info, 8, napi_int32_array, "totals is an Int32Array");
+  const auto records = array<uint32_t>(info, 9, napi_uint32_array, "records is a Uint32Array");
+  const auto header = array<int32_t>(info, 10, napi_int32_array, "the header of records is an Int32Array");
+  const auto control = array<uint32_t>(info, 11, napi_uint32_array, "control is a Uint32Array");
   auto handle = std::make_unique<ShardHandle>();
-  if (!seine::open_table(words.data, words.size, handle->shard.table)) refuse_range(info, "the table's header does not fit its size");
-  if (epochs.size < 65536 || records.size < 2) refuse_range(info, "an argument of createShard is too short");
+  seine::Shard& shard = handle->shard;
+  if (!seine::open_table(words.data, words.size, shard.table)) refuse_range(info, "the table's header does not fit its size");
+  if (epochs.size < 65536 || record_timeouts.size < 2 || endpoints.size < 65536 || totals.size < 4 || control.size < 4 || header.size < 17)
+    refuse_range(info, "an argument of createShard is too short");
   if (classes.size == 0 || (classes.size & (classes.size - 1)) != 0) refuse_range(info, "classes is a power of two long");
-  const auto& t = seine::replay_timeouts;
+  const auto& t = seine::timeout_indices;
   for (const uint32_t index : {t.tcp_syn_sent, t.tcp_syn_recv, t.tcp_established, t.tcp_fin_wait, t.tcp_time_wait, t.tcp_close, t.udp_first,
                                t.udp_single, t.udp_multiple})
     if (index >= timeouts.size) refuse_range(info, "timeouts is too short");
   if (counters.size < static_cast<size_t>(seine::counter_indices.total) * 2 || seine::counter_indices.total == 0)
     refuse_range(info, "counters is too short");
-  if (reinterpret_cast<uintptr_t>(counters.data) % 8 != 0 || reinterpret_cast<uintptr_t>(rules.data) % 8 != 0)
-    refuse_range(info, "counters are not aligned");
-  seine::Shard& shard = handle->shard;
+  for (const void* each : {static_cast<const void*>(counters.data), static_cast<const void*>(rules.data), static_cast<const void*>(control.data)})
+    if (reinterpret_cast<uintptr_t>(each) % 8 != 0) refuse_range(info, "counters are not aligned");
+  const size_t ring = records.size / seine::RECORD_WORDS;
+  if (ring == 0 || (ring & (ring - 1)) != 0 || ring > UINT32_MAX) refuse_range(info, "a ring holds a power of two of records");
+  const uint32_t flags = number(info, 15, "flags are bits", 7);
   shard.epochs = epochs.data;
   shard.timeouts = timeouts.data;
-  shard.record_timeouts = records.data;
+  shard.record_timeouts = record_timeouts.data;
   shard.classes = classes.data;
   shard.class_mask = static_cast<uint32_t>(classes.size - 1);
   shard.counters = reinterpret_cast<uint64_t*>(counters.data);
   shard.rules = reinterpret_cast<uint64_t*>(rules.data);
   shard.rules_max = static_cast<uint32_t>(rules.size / 6);
-  for (size_t i = 0; i < 7; i++) handle->held.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+  shard.endpoints = endpoints.data;
+  shard.totals = totals.data;
+  shard.records = {records.data, reinterpret_cast<uint32_t*>(header.data), static_cast<uint32_t>(ring - 1)};
+  shard.max = number(info, 12, "max is a number of entries", INT32_MAX);
+  shard.max_per_endpoint = number(info, 13, "maxPerEndpoint is a number of entries", INT32_MAX);
+  shard.shards = static_cast<uint32_t>(endpoints.size / 65536);
+  shard.shard = number(info, 14, "a shard is a number");
+  if (shard.shard >= shard.shards || totals.size < (1 + static_cast<size_t>(shard.shards)) * 16) refuse_range(info, "totals and endpoints are of too few shards");
+  shard.tcp_loose = (flags & 1) != 0;
+  shard.tcp_liberal = (flags & 2) != 0;
+  shard.replay = (flags & 4) != 0;
+  handle->control = control.data;
+  hold(info, handle->held, 0, 12);
   auto external = Napi::External<ShardHandle>::New(info.Env(), handle.release(), [](Napi::Env, ShardHandle* old) { delete old; });
   external.TypeTag(&SHARD_TAG);
   return external;
 }
 
-const seine::Shard& shard_of(const CallbackInfo& info, size_t index) {
+ShardHandle& shard_of(const CallbackInfo& info, size_t index) {
   if (info.Length() <= index || !info[index].IsExternal() || !info[index].As<Napi::External<ShardHandle>>().CheckTypeTag(&SHARD_TAG))
     refuse(info, "the shard is what createShard gave");
-  return info[index].As<Napi::External<ShardHandle>>().Data()->shard;
+  return *info[index].As<Napi::External<ShardHandle>>().Data();
+}
+
+seine::PolicyContext policy_context(const CallbackInfo& info, size_t index);
+
+// setGeneration(shard, metering, routes, owners, ownNode, ports, hosts, regions, endpoints, memo, programs)
+Napi::Value SetGeneration(const CallbackInfo& info) {
+  ShardHandle& handle = shard_of(info, 0);
+  const auto map = [&](size_t index) {
+    const auto words = array<uint32_t>(info, index, napi_uint32_array, "an address map is a Uint32Array");
+    if (!seine::address_map_fits(words.data, words.size)) refuse_range(info, "an address map does not fit its size");
+    return words.data;
+  };
+  const auto ports = array<uint8_t>(info, 5, napi_uint8_array, "ports is a Uint8Array");
+  if (ports.size < 65536 * 8) refuse_range(info, "ports has eight octets a port number");
+  seine::Generation next{};
+  next.metering = info[1].ToBoolean();
+  next.routes = map(2);
+  next.owners = map(3);
+  next.own_node = map(4);
+  next.ports = ports.data;
+  next.policy = policy_context(info, 6);
+  handle.generation = next;
+  handle.has_generation = true;
+  hold(info, handle.held_generation, 2, 11);
+  return info.Env().Undefined();
+}
+
+// judgeBatch(shard, block, data, count, flags: 1 all columns, 2 hash by table, 4 port 1 brings encapsulated frames, 8 stamp times,
+//            own shard, shards, rest)
+Napi::Value JudgeBatch(const CallbackInfo& info) {
+  ShardHandle& handle = shard_of(info, 0);
+  auto* b = columns(info, 1);
+  const auto data = array<uint8_t>(info, 2, napi_uint8_array, "data is a Uint8Array");
+  const uint32_t count = number(info, 3, "count is a number of rows", seine::BATCH_ROWS);
+  const uint32_t flags = number(info, 4, "flags are bits", 15);
+  const uint32_t own = number(info, 5, "a shard is a number", 64), shards = number(info, 6, "shards is a number", 64);
+  const auto rest = array<int32_t>(info, 7, napi_int32_array, "rest is an Int32Array");
+  if (rest.size < count) refuse_range(info, "rest is too short");
+  if (!handle.has_generation) refuse_range(info, "the shard has no generation of objects yet");
+  for (uint32_t row = 0; row < count; row++) check_frames(info, b, data.size, row);
+  uint64_t clock;
+  std::memcpy(&clock, handle.control + 2, 8);
+  const seine::JudgeOptions options{own, shards, (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0};
+  const uint32_t left = seine::judge_batch(handle.shard, handle.generation, b, data.data, count, options, clock, (flags & 8) != 0, rest.data);
+  std::memcpy(handle.control + 2, &clock, 8);
+  return Napi::Number::New(info.Env(), left);
+}
+
+// judgeRows(shard, block, data, rows, count, rest)
+Napi::Value JudgeRows(const CallbackInfo& info) {
+  ShardHandle& handle = shard_of(info, 0);
+  auto* b = columns(info, 1);
+  const auto data = array<uint8_t>(info, 2, napi_uint8_array, "data is a Uint8Array");
+  const auto rows = array<int32_t>(info, 3, napi_int32_array, "rows is an Int32Array");
+  const uint32_t count = number(info, 4, "count is a number of rows");
+  const auto rest = array<int32_t>(info, 5, napi_int32_array, "rest is an Int32Array");
+  check_rows(info, rows, count);
+  if (rest.size < count) refuse_range(info, "rest is too short");
+  if (!handle.has_generation) refuse_range(info, "the shard has no generation of objects yet");
+  for (uint32_t i = 0; i < count; i++) {
+    const uint32_t row = static_cast<uint32_t>(rows.data[i]);
+    check_frames(info, b, data.size, row);
+    if ((b->flags[row] & seine::TRANSPORT) != 0 && b->length[row] < 14) refuse_range(info, "a row with a transport header has no Ethernet header");
+  }
+  return Napi::Number::New(info.Env(), seine::judge_rows(handle.shard, handle.generation, b, data.data, rows.data, count, rest.data));
 }
 
 // replayRows(shard, block, rows, count, slow)
 Napi::Value ReplayRows(const CallbackInfo& info) {
-  const seine::Shard& shard = shard_of(info, 0);
+  const seine::Shard& shard = shard_of(info, 0).shard;
   auto* b = columns(info, 1);
   const auto rows = array<int32_t>(info, 2, napi_int32_array, "rows is an Int32Array");
   const uint32_t count = number(info, 3, "count is a number of rows");
@@ -428,11 +525,17 @@ Napi::Value AdviseHugePages(const CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), taken);
 }
 
+// addressOf(words): the low 32 bits of where the array lies, so that tables can begin where cache lines do.
+Napi::Value AddressOf(const CallbackInfo& info) {
+  const auto words = array<uint32_t>(info, 0, napi_uint32_array, "the memory is a Uint32Array");
+  return Napi::Number::New(info.Env(), static_cast<double>(static_cast<uint32_t>(reinterpret_cast<uintptr_t>(words.data))));
+}
+
 // setTimeoutIndices({tcpSynSent, …}): where the timeouts lie in the array that replayRows gets.
 Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
   const auto given = info[0].As<Napi::Object>();
   const auto index = [&](const char* name) { return given.Get(name).As<Napi::Number>().Uint32Value(); };
-  seine::replay_timeouts = {index("tcpSynSent"), index("tcpSynRecv"), index("tcpEstablished"), index("tcpFinWait"), index("tcpTimeWait"),
+  seine::timeout_indices = {index("tcpSynSent"), index("tcpSynRecv"), index("tcpEstablished"), index("tcpFinWait"), index("tcpTimeWait"),
                             index("tcpClose"), index("udpFirst"), index("udpSingle"), index("udpMultiple")};
   return info.Env().Undefined();
 }
@@ -441,8 +544,8 @@ Napi::Value SetTimeoutIndices(const CallbackInfo& info) {
 Napi::Value SetCounterIndices(const CallbackInfo& info) {
   const auto given = info[0].As<Napi::Object>();
   const auto index = [&](const char* name) { return given.Get(name).As<Napi::Number>().Uint32Value(); };
-  const seine::CounterIndices next{index("packets"), index("octets"), index("drops"), index("total")};
-  if (next.packets + 5 > next.total || next.octets + 5 > next.total || next.drops + 12 * 64 > next.total)
+  const seine::CounterIndices next{index("packets"), index("octets"), index("drops"), index("connectionsCreated"), index("total")};
+  if (next.packets + 5 > next.total || next.octets + 5 > next.total || next.drops + 12 * 64 > next.total || next.connections_created >= next.total)
     refuse_range(info, "counters overlap their end");
   seine::counter_indices = next;
   return info.Env().Undefined();
@@ -643,6 +746,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   };
   add("parseRows", ParseRows);
   add("createShard", CreateShard);
+  add("setGeneration", SetGeneration);
+  add("judgeBatch", JudgeBatch);
+  add("judgeRows", JudgeRows);
   add("replayRows", ReplayRows);
   add("composeRows", ComposeRows);
   add("policyDecide", PolicyDecide);
@@ -667,6 +773,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("lockFile", seine::LockFile);
   add("reserveFile", seine::ReserveFile);
   add("mapFile", seine::MapFile);
+  add("addressOf", AddressOf);
   add("setTimeoutIndices", SetTimeoutIndices);
   add("setCounterIndices", SetCounterIndices);
   add("layout", Layout);

@@ -1,5 +1,6 @@
 // Frames to columns: says what src/batch/parse.ts says, in the same order, for every octet string.
 #include "parse.h"
+#include "packet.h"
 #include "tuple_hash.h"
 #include <algorithm>
 #include <cstring>
@@ -13,7 +14,6 @@ constexpr uint8_t ICMP = 1, TCP = 6, UDP = 17, ICMP6 = 58, SCTP = 132;
 constexpr uint32_t GROUP = 128;
 // From so many rows on, filling column by column beats row by row.
 constexpr uint32_t FILL_ROWS = 16;
-constexpr uint8_t FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32;
 
 struct Row {
   BatchColumns* b;
@@ -40,24 +40,8 @@ uint8_t parse_tcp(const Row& row, const uint8_t* at, int64_t there, int64_t size
   b->tcp_window[r] = read16(at + 14);
   if (header < 20 || header > size) return TCP_BAD_OFFSET;
   b->payload_length[r] = static_cast<uint32_t>(size - header);
-  if ((flags & SYN) ? (flags & (RST | FIN)) != 0 : (flags & (ACK | RST)) == 0) return TCP_INVALID_FLAGS;
-  if ((flags & ACK) == 0 && (flags & (FIN | PSH | URG)) != 0) return TCP_INVALID_FLAGS;
-  if (flags & SYN) {
-    const uint8_t* stop = at + std::min(header, there);
-    for (const uint8_t* option = at + 20; option < stop;) {
-      const uint8_t kind = option[0];
-      if (kind == 0) break;
-      if (kind == 1) {
-        option++;
-        continue;
-      }
-      if (option + 1 >= stop) break;
-      const uint8_t length = option[1];
-      if (length < 2 || option + length > stop) break;
-      if (kind == 3 && length == 3) b->wscale[r] = std::min<uint8_t>(option[2], 14);
-      option += length;
-    }
-  }
+  if (!tcp_flags_hold(flags)) return TCP_INVALID_FLAGS;
+  if (flags & SYN) b->wscale[r] = window_scale(at, at + std::min(header, there));
   return 0;
 }
 
@@ -147,19 +131,6 @@ void parse_transport(const Row& row, const uint8_t* at, int64_t size) {
   if ((b->flags[r] & ICMP_ERROR) != 0 && hash_carried<Crc>(row, at + 8, std::min(row.end, at + size), family)) return;
   const bool portless = protocol == ICMP || protocol == ICMP6;
   b->hash[r] = tuple_hash_by<Crc>(b->address + r * 8, family, protocol, portless ? 0 : b->src_port[r], portless ? 0 : b->dst_port[r]);
-}
-
-// RFC 1071 section 2 (B): all ones in either byte order. Inline, since most headers are five words.
-inline bool header_sums_up(const uint8_t* at, int64_t header) {
-  const auto word = [at](int64_t i) {
-    uint32_t value;
-    std::memcpy(&value, at + i, 4);
-    return static_cast<uint64_t>(value);
-  };
-  uint64_t sum = word(0) + word(4) + word(8) + word(12) + word(16);
-  for (int64_t i = 20; i < header; i += 4) sum += word(i);
-  // 2^16 − 1 divides 2^32 − 1, so that a sum folds to all ones where it is a multiple of 65,535 (it is never 0: version 4).
-  return sum % 0xffff == 0;
 }
 
 template <typename Crc>

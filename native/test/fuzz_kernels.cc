@@ -124,8 +124,8 @@ int main(int argc, char** argv) {
   const double records[2] = {1e18, 1e18};
   std::vector<uint8_t> classes(8192);
   std::vector<uint64_t> counters(1024), rules(30);
-  replay_timeouts = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-  counter_indices = {0, 8, 16, 1024};
+  timeout_indices = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+  counter_indices = {0, 8, 16, 1000, 1024};
   Shard context{};
   if (!open_table(words.data(), words.size(), context.table) || open_table(words.data(), words.size() - 1, context.table)) return 6;
   context.epochs = epochs.data();

@@ -132,6 +132,8 @@ export class PacketBatch {
   /** Rows that the stages still work on, in order, and how many. */
   readonly live = new Int32Array(BATCH_ROWS);
   liveCount = 0;
+  /** Rows that the native path left to the stages, in order. */
+  readonly rest = new Int32Array(BATCH_ROWS);
 
   readonly block: Uint8Array;
   readonly data: Uint8Array;

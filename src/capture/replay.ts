@@ -178,11 +178,16 @@ class Replay {
       return;
     }
     const assignInPorts = this.options.inPort === null && !this.metering;
-    this.engine.dispatcher.submit(batch, 'replay', { stampTime: false, assignInPorts }, (error) => {
-      this.failure ??= error;
-      flight.judged = true;
-      this.advance();
-    });
+    this.engine.dispatcher.submit(
+      batch,
+      'replay',
+      { stampTime: false, assignInPorts, allColumns: this.outputs().length > 0 },
+      (error) => {
+        this.failure ??= error;
+        flight.judged = true;
+        this.advance();
+      },
+    );
   }
 
   private advance(): void {

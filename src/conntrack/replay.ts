@@ -8,13 +8,14 @@ import { Ct } from '../batch/drop-reason.js';
 import { Kind, type PacketBatch, Rewrite, RowFlag } from '../batch/packet-batch.js';
 import { add64, counterIndex, RULE_COUNTERS, type SharedCounters } from '../metrics/shared-counters.js';
 import { C, D, DIRECTION_WORDS, E, scaleOf, Status, T, TCP_WORDS } from './entry.js';
+import type { RecordsRing } from '../flow/records-ring.js';
 import { elapsed, expired, touch } from './flow-accounting.js';
 import { P } from './plan-table.js';
 import { type ConnectionTable, tick32 } from './table.js';
 import { ACK, FIN, MAX_ACK_WINDOW, RST, Side, sideState, SYN, tcpTimeout } from './tcp-state.js';
 import { Timeout } from './timeouts.js';
 
-/** What replay needs of a shard; native code gets the same arrays. */
+/** What replay needs of a shard; native code gets the same arrays, and what the native judging (native/judge.h) needs besides. */
 export interface ReplayContext {
   table: ConnectionTable;
   epochs: Uint32Array;
@@ -26,6 +27,20 @@ export interface ReplayContext {
   classes: Uint8Array;
   /** Where rows that are finished here are counted: verdicts, drops, rules. */
   counters: SharedCounters;
+  /** Entries by in-port, and totals, of all shards (pipeline/shard.ts), and which shard's they count in. */
+  endpoints: Int32Array;
+  totals: Int32Array;
+  shard: number;
+  records: RecordsRing;
+  /** Words 2 and 3: the clock of native judging, ns. */
+  control: Uint32Array;
+  limits: {
+    max: number;
+    maxPerEndpoint: number;
+    tcpLoose: boolean;
+    tcpLiberal: boolean;
+    replay: boolean;
+  };
 }
 
 const TCP = 6,

@@ -76,14 +76,16 @@ export class ConnectionTable {
   readonly addressesAt: number;
   readonly plans: PlanTable;
 
-  /** Octets of a table's memory. */
+  /** Octets of a table's memory, whatever its skew: each of the parts may begin later by less than two lines. */
   static size(capacity: number): number {
-    return layout(capacity, 2 * LINE_WORDS - 1).words * 4;
+    return (layout(capacity, 0).words + 3 * 2 * LINE_WORDS) * 4;
   }
 
-  static allocate(capacity: number): TableMemory {
+  /** `prepare` is told of the memory before it is written: asks for huge pages, says its skew (see format). */
+  static allocate(capacity: number, prepare: (words: Uint32Array) => number = () => 0): TableMemory {
     const buffer = new SharedArrayBuffer(ConnectionTable.size(capacity));
-    ConnectionTable.format(new Uint32Array(buffer), capacity, 0);
+    const words = new Uint32Array(buffer);
+    ConnectionTable.format(words, capacity, prepare(words));
     return { buffer, capacity };
   }
 

@@ -19,7 +19,7 @@ import {
   type Transport,
   TRANSPORTS,
 } from '../metrics/shared-counters.js';
-import { kernels, nativeEnabled } from '../native/kernels.js';
+import { JudgeFlag, kernels, nativeEnabled } from '../native/kernels.js';
 import type { Forwarding } from '../pipeline/forwarding.js';
 import { decapsulateTunnelRows } from '../pipeline/decapsulate.js';
 import { SeineError } from '../errors.js';
@@ -38,7 +38,21 @@ export const Message = { Judge: 1, Account: 2, Failed: 3 } as const;
 /** A shard that lives in this very thread. */
 export interface LocalShard {
   shard: number;
-  judge(batch: PacketBatch, rows: Int32Array, count: number, stableLow: number, stableHigh: number): void;
+  judge(
+    batch: PacketBatch,
+    rows: Int32Array,
+    count: number,
+    stableLow: number,
+    stableHigh: number,
+    tried?: boolean,
+  ): void;
+  /**
+   * Judges a batch of this thread's own as its front end filled it, natively; returns how many rows it left, parsed, in
+   * `batch.rest`; −1: it did nothing. `clock`: the latest time so far, then that of the last row. null: not with faults.
+   */
+  readonly judgeWhole:
+    | ((batch: PacketBatch, flags: number, clock: Uint32Array, stableLow: number, stableHigh: number) => number)
+    | null;
   account(batch: PacketBatch, rows: Int32Array, count: number): void;
 }
 
@@ -48,6 +62,8 @@ interface Flight {
   transport: number;
   startedNs: bigint;
   pending: number;
+  /** Rows in the batch's `rest`: those that are judged by stages or by other threads. */
+  rest: number;
   accounting: 'none' | 'running' | 'done';
   error: Error | null;
   /** Slices still out: shard → its incarnation when the slice was sent. */
@@ -70,8 +86,8 @@ export class ThreadDispatcher implements Dispatcher {
   readonly counters: SharedCounters;
   private readonly message = new Int32Array(4);
   private readonly incarnations: Int32Array;
-  private clockLow = 0;
-  private clockHigh = 0;
+  /** The latest packet time, two words. */
+  private readonly clock = new Uint32Array(2);
   private readonly stable = new Uint32Array(2);
   private finalizing = false;
   local: LocalShard | null = null;
@@ -141,19 +157,11 @@ export class ThreadDispatcher implements Dispatcher {
     batch.emitWords[1] = 0;
     batch.emitWords[2] = this.replay ? REPLAY_EMISSION_ROOM : emissionRoom(count, endOf(batch));
     batch.emitWords[3] = 0;
-    this.stampTime(batch, options.stampTime);
-    kernels.parseRows(batch, 0, count);
+    const whole = this.judgeWhole(batch, options);
+    if (whole < 0) this.parse(batch, options);
+    const rest = whole < 0 ? count : whole;
     if (nativeEnabled) this.counters.count('rowsByNative', count);
-    if (this.forwarding !== null && !this.forwarding.metering) {
-      if (options.assignInPorts) this.assignInPorts(batch);
-      else if (!this.replay) decapsulateTunnelRows(batch, this.forwarding);
-    }
-    for (let row = 0; row < count; row++) {
-      if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0) {
-        this.fragments.resolve(batch, row);
-        this.counters.count('fragmentsTracked');
-      }
-    }
+    const moved = this.prepare(batch, rest, options);
     const index = this.batches.indexOf(batch);
     const flight: Flight = {
       batch,
@@ -161,6 +169,7 @@ export class ThreadDispatcher implements Dispatcher {
       transport: TRANSPORTS.indexOf(transport),
       startedNs,
       pending: 0,
+      rest,
       accounting: 'none',
       error: null,
       out: new Map(),
@@ -169,23 +178,64 @@ export class ThreadDispatcher implements Dispatcher {
     this.wasSubmitted[index] = 1;
     this.flights.set(index, flight);
     this.order.push(flight);
-    this.send(flight, Message.Judge, this.split(batch));
+    if (rest > 0) this.send(flight, Message.Judge, this.split(batch, rest), whole >= 0 && !moved);
     this.finalize();
   }
 
-  /** Splits all rows by shard: bounds and row lists of phase 0. Returns the shards that have rows. */
-  private split(batch: PacketBatch): number[] {
+  /** Lets the thread's own shard judge what it can natively; how many rows are left, −1: all, and not parsed. */
+  private judgeWhole(batch: PacketBatch, options: SubmitOptions): number {
+    const { local, forwarding, clock } = this;
+    const metering = forwarding === null || forwarding.metering;
+    if (local === null || local.judgeWhole === null || (options.assignInPorts && !metering)) return -1;
+    let flags = options.allColumns ? JudgeFlag.AllColumns : 0;
+    if (!this.replay && !metering) flags |= JudgeFlag.TunnelEncapsulated;
+    if (options.stampTime) {
+      flags |= JudgeFlag.StampTimes;
+      this.stampClock();
+    }
+    return local.judgeWhole(batch, flags, clock, this.stable[0]!, this.stable[1]!);
+  }
+
+  /** Parses all rows; they are in `rest` then. */
+  private parse(batch: PacketBatch, options: SubmitOptions): void {
+    const { count, rest } = batch;
+    this.stampTime(batch, options.stampTime);
+    kernels.parseRows(batch, 0, count);
+    for (let row = 0; row < count; row++) rest[row] = row;
+  }
+
+  /** What the stages need of parsed rows: in-ports, the packets inside tunnels, fragments' ports. True where rows are of
+   *  other packets than before. */
+  private prepare(batch: PacketBatch, rest: number, options: SubmitOptions): boolean {
+    if (rest === 0) return false;
+    let moved = false;
+    if (this.forwarding !== null && !this.forwarding.metering) {
+      if (options.assignInPorts) this.assignInPorts(batch);
+      else if (!this.replay) moved = decapsulateTunnelRows(batch, rest, this.forwarding);
+    }
+    for (let i = 0; i < rest; i++) {
+      const row = batch.rest[i]!;
+      if ((batch.flags[row]! & (RowFlag.FragmentFirst | RowFlag.FragmentLater)) !== 0) {
+        this.fragments.resolve(batch, row);
+        this.counters.count('fragmentsTracked');
+      }
+    }
+    return moved;
+  }
+
+  /** Splits the rows in `rest` by shard: bounds and row lists of phase 0. Returns the shards that have rows. */
+  private split(batch: PacketBatch, count: number): number[] {
     const { shards } = this.fabric;
-    const { count, hash, sliceBounds, sliceRows } = batch;
+    const { rest, hash, sliceBounds, sliceRows } = batch;
     if (shards === 1) {
-      for (let row = 0; row < count; row++) sliceRows[row] = row;
+      for (let i = 0; i < count; i++) sliceRows[i] = rest[i]!;
       sliceBounds[0] = 0;
       sliceBounds[1] = count;
       return [0];
     }
     sliceBounds.fill(0, 0, SHARDS_MAX * 2);
-    for (let row = 0; row < count; row++) {
-      const at = shardOf(hash[row]!, shards) * 2 + 1;
+    for (let i = 0; i < count; i++) {
+      const at = shardOf(hash[rest[i]!]!, shards) * 2 + 1;
       sliceBounds[at] = sliceBounds[at]! + 1;
     }
     const used: number[] = [];
@@ -196,7 +246,8 @@ export class ThreadDispatcher implements Dispatcher {
       if (sliceBounds[shard * 2 + 1]! > 0) used.push(shard);
       sliceBounds[shard * 2 + 1] = 0;
     }
-    for (let row = 0; row < count; row++) {
+    for (let i = 0; i < count; i++) {
+      const row = rest[i]!;
       const at = shardOf(hash[row]!, shards) * 2;
       sliceRows[sliceBounds[at]! + sliceBounds[at + 1]!] = row;
       sliceBounds[at + 1] = sliceBounds[at + 1]! + 1;
@@ -205,10 +256,11 @@ export class ThreadDispatcher implements Dispatcher {
   }
 
   /** Phase 1: sound ICMP errors, by the shards of their own keys. */
-  private splitErrors(batch: PacketBatch): number[] {
+  private splitErrors(batch: PacketBatch, rest: number): number[] {
     const { shards } = this.fabric;
     const lists = new Map<number, number[]>();
-    for (let row = 0; row < batch.count; row++) {
+    for (let i = 0; i < rest; i++) {
+      const row = batch.rest[i]!;
       if ((batch.flags[row]! & (RowFlag.IcmpError | RowFlag.Sound)) !== (RowFlag.IcmpError | RowFlag.Sound)) continue;
       const shard = shardOf(looseHash(batch, row), shards);
       const list = lists.get(shard);
@@ -225,7 +277,7 @@ export class ThreadDispatcher implements Dispatcher {
     return [...lists.keys()].sort((a, b) => a - b);
   }
 
-  private send(flight: Flight, kind: number, shards: readonly number[]): void {
+  private send(flight: Flight, kind: number, shards: readonly number[], tried = false): void {
     const { batch } = flight;
     const phase = kind === Message.Judge ? 0 : SHARDS_MAX * 2;
     flight.pending += shards.length;
@@ -234,7 +286,7 @@ export class ThreadDispatcher implements Dispatcher {
       const rows = batch.sliceRows.subarray(start, start + batch.sliceBounds[phase + shard * 2 + 1]!);
       for (let i = 0; i < rows.length; i++) batch.owner[rows[i]!] = shard + 1;
       if (this.local?.shard === shard) {
-        if (kind === Message.Judge) this.local.judge(batch, rows, rows.length, this.stable[0]!, this.stable[1]!);
+        if (kind === Message.Judge) this.local.judge(batch, rows, rows.length, this.stable[0]!, this.stable[1]!, tried);
         else this.local.account(batch, rows, rows.length);
         this.returned(flight);
         continue;
@@ -288,7 +340,7 @@ export class ThreadDispatcher implements Dispatcher {
         if (flight.pending > 0) return;
         const { batch } = flight;
         if (flight.error === null && flight.accounting === 'none') {
-          const errors = this.splitErrors(batch);
+          const errors = this.splitErrors(batch, flight.rest);
           flight.accounting = 'running';
           if (errors.length > 0) {
             this.send(flight, Message.Account, errors);
@@ -318,38 +370,33 @@ export class ThreadDispatcher implements Dispatcher {
     this.counters.add(counterIndex.durationNs(flight.transport), ns);
   }
 
+  /** Moves the clock on to the service's. */
+  private stampClock(): void {
+    const now = this.nowNs();
+    this.advanceClock(Number(now & 0xffffffffn), Number(now >> 32n));
+  }
+  /** Moves the clock on to a time; false where it was further already. */
+  private advanceClock(low: number, high: number): boolean {
+    const { clock } = this;
+    if (high < clock[1]! || (high === clock[1]! && low < clock[0]!)) return false;
+    clock[0] = low;
+    clock[1] = high;
+    return true;
+  }
   /** Sets or clamps the rows' times: the clock never goes back. */
   private stampTime(batch: PacketBatch, stamp: boolean): void {
     const { timeNs, count } = batch;
-    if (stamp) {
-      const now = this.nowNs();
-      const low = Number(now & 0xffffffffn);
-      const high = Number(now >> 32n);
-      if (high > this.clockHigh || (high === this.clockHigh && low > this.clockLow)) {
-        this.clockLow = low;
-        this.clockHigh = high;
-      }
-      for (let row = 0; row < count; row++) {
-        timeNs[row * 2] = this.clockLow;
-        timeNs[row * 2 + 1] = this.clockHigh;
-      }
-      return;
-    }
+    const { clock } = this;
+    if (stamp) this.stampClock();
     for (let row = 0; row < count; row++) {
-      const low = timeNs[row * 2]!;
-      const high = timeNs[row * 2 + 1]!;
-      if (high > this.clockHigh || (high === this.clockHigh && low >= this.clockLow)) {
-        this.clockLow = low;
-        this.clockHigh = high;
-      } else {
-        timeNs[row * 2] = this.clockLow;
-        timeNs[row * 2 + 1] = this.clockHigh;
-      }
+      if (!stamp && this.advanceClock(timeNs[row * 2]!, timeNs[row * 2 + 1]!)) continue;
+      timeNs[row * 2] = clock[0]!;
+      timeNs[row * 2 + 1] = clock[1]!;
     }
   }
   /** The latest packet time so far, in two words. */
-  clock(): [number, number] {
-    return [this.clockLow, this.clockHigh];
+  latest(): [number, number] {
+    return [this.clock[0]!, this.clock[1]!];
   }
   stableNs(): bigint {
     return (BigInt(this.stable[1]!) << 32n) | BigInt(this.stable[0]!);

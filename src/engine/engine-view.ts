@@ -128,6 +128,8 @@ export interface Dispatcher {
 export interface SubmitOptions {
   /** timeNs was not given: the dispatcher writes its clock. */
   stampTime: boolean;
+  /** Whoever reads the batch afterwards wants more than the columns of verdicts and what composing frames needs. */
+  allColumns?: boolean;
   /** replay: take in-ports from source addresses after Parse. */
   assignInPorts?: boolean;
 }

@@ -20,7 +20,7 @@ import { type FlowRecord, RECORD_WORDS, unpackRecord } from '../flow/flow-record
 import { RecordsRing } from '../flow/records-ring.js';
 import { formatAddress } from '../flow/ip-address.js';
 import { type CounterMemory, counterIndex, RULES_MAX, SharedCounters } from '../metrics/shared-counters.js';
-import { adviseHugePages, kernels } from '../native/kernels.js';
+import { kernels } from '../native/kernels.js';
 import type { ClusterObjects, Namespace, NetworkPolicy, Pod } from '../objects/model.js';
 import { assignLocalPorts, isLocal, type PortTable } from '../objects/ports.js';
 import { readManifest } from '../objects/read.js';
@@ -161,7 +161,6 @@ export class Engine implements EngineView {
     this.fault = readFault(process.env);
     this.objects = copyOf(options.objects ?? emptyObjects());
     this.fabric = makeFabric(config.workers, config.conntrack.max, this.stateFile);
-    for (const { buffer } of this.fabric.tables) adviseHugePages(new Uint32Array(buffer));
     this.own = new ThreadDispatcher(this.fabric, 0);
     this.own.replay = options.mode === 'replay';
     this.dispatcher = this.own;
@@ -796,7 +795,7 @@ export class Engine implements EngineView {
   summary(): { created: bigint; peak: number; active: number } {
     const totals = new Int32Array(this.fabric.shared.totals);
     const created = counterIndex.single('connectionsCreated');
-    const [low, high] = this.own.clock();
+    const [low, high] = this.own.latest();
     let active = 0;
     for (let shard = 0; shard < this.config.workers; shard++) {
       const table = this.table(shard);
@@ -840,7 +839,7 @@ export class Engine implements EngineView {
   /** The service's clock, ns since 1970; in replay the capture's. */
   nowNs(): bigint {
     if (this.options.mode !== 'replay') return this.own.nowNs();
-    const [low, high] = this.own.clock();
+    const [low, high] = this.own.latest();
     return (BigInt(high) << 32n) | BigInt(low);
   }
   /** Every record that was due a tick before this time has been delivered. */
@@ -852,7 +851,7 @@ export class Engine implements EngineView {
   }
   /** Ends every open record at the clock, `forced` unless due before; afterwards none is open. */
   async finish(): Promise<void> {
-    const [low, high] = this.own.clock();
+    const [low, high] = this.own.latest();
     await this.ask({ type: 'finish', low, high }, 'finish');
   }
   setRecordTimeouts(idleTimeout: number, activeTimeout: number): void {

@@ -6,6 +6,7 @@ import { allocateBatch, type BatchMemory } from '../batch/packet-batch.js';
 import { FragmentTable } from '../conntrack/fragments.js';
 import { ConnectionTable, type TableMemory } from '../conntrack/table.js';
 import { RecordsRing } from '../flow/records-ring.js';
+import { addressOf, adviseHugePages } from '../native/kernels.js';
 import { allocateCounters, type CounterMemory } from '../metrics/shared-counters.js';
 import { allocateSharedState, EPOCHS_SIZE, type SharedState } from '../pipeline/shard.js';
 import { RewriteTable } from '../batch/rewrite-table.js';
@@ -42,8 +43,9 @@ export function makeFabric(shards: number, connectionsMax: number, state: StateF
   const participants = shards + 1;
   const memory = (name: string, octets: number) => state?.region(name) ?? new SharedArrayBuffer(octets);
   const table = (shard: number): TableMemory => {
-    if (state === null) return ConnectionTable.allocate(connectionsMax);
+    if (state === null) return ConnectionTable.allocate(connectionsMax, prepareTable);
     const buffer = state.region(`table ${shard}`);
+    adviseHugePages(new Uint32Array(buffer));
     // Also of a table that was there: where its parts lie is not its to say. Regions begin on pages.
     ConnectionTable.format(new Uint32Array(buffer), connectionsMax, 0);
     return { buffer, capacity: connectionsMax };
@@ -62,6 +64,12 @@ export function makeFabric(shards: number, connectionsMax: number, state: StateF
     rewrite: new RewriteTable().memory,
     clockOffsetNs: BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint(),
   };
+}
+
+/** Huge pages, and entries that begin where cache lines do. */
+function prepareTable(words: Uint32Array): number {
+  adviseHugePages(words);
+  return (addressOf(words) % 128) / 4;
 }
 
 /** Octet offset of the ring from `participant` to `shard` (back = false), or from the shard back to it. */

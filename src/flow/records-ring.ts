@@ -40,7 +40,7 @@ export class RecordsRing {
   /** Where the record at the offset that `next` gave is to be written: the ring, or the spill. */
   out: Uint32Array;
   readonly words: Uint32Array;
-  private readonly header: Int32Array;
+  readonly header: Int32Array;
   private readonly stable: BigUint64Array;
   private readonly mask: number;
   private spill = new Uint32Array(0);

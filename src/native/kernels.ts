@@ -24,7 +24,7 @@ import { encodeRecords, N } from '../export/netflow5-records.js';
 import { takeRecords } from '../export/record-sort.js';
 import { R } from '../flow/flow-record.js';
 import { tupleHash } from '../flow/tuple-hash.js';
-import type { Classifier } from '../policy/classifier.js';
+import type { Classifier, PolicyContext } from '../policy/classifier.js';
 import { MEMO, PROGRAM } from '../policy/memory.js';
 import { decideAll, lookupAddresses, QUESTION } from '../policy/questions.js';
 import { ENDPOINT, EndpointFlag } from '../policy/tables.js';
@@ -178,8 +178,14 @@ function load(): Addon {
       if (theirs[name] !== ours[name]) differs(`value of ${group} ${name}`);
   }
   addon.setTimeoutIndices!(Timeout);
-  const { packets, octets, drop } = counterIndex;
-  addon.setCounterIndices!({ packets: packets(0), octets: octets(0), drops: drop(0, 0), total: COUNTERS_SIZE / 8 });
+  const { packets, octets, drop, single } = counterIndex;
+  addon.setCounterIndices!({
+    packets: packets(0),
+    octets: octets(0),
+    drops: drop(0, 0),
+    connectionsCreated: single('connectionsCreated'),
+    total: COUNTERS_SIZE / 8,
+  });
   return addon;
 }
 
@@ -194,8 +200,25 @@ const shardHandles = new WeakMap<ReplayContext, unknown>();
 function shardHandle(a: Addon, c: ReplayContext): unknown {
   let handle = shardHandles.get(c);
   if (handle === undefined) {
-    const { table, epochs, timeouts, recordTimeouts, classes, counters } = c;
-    handle = a.createShard!(table.words, epochs, timeouts, recordTimeouts, classes, counters.words, counters.rules);
+    const { table, epochs, timeouts, recordTimeouts, classes, counters, records, limits } = c;
+    handle = a.createShard!(
+      table.words,
+      epochs,
+      timeouts,
+      recordTimeouts,
+      classes,
+      counters.words,
+      counters.rules,
+      c.endpoints,
+      c.totals,
+      records.words,
+      records.header,
+      c.control,
+      limits.max,
+      limits.maxPerEndpoint,
+      c.shard,
+      (limits.tcpLoose ? 1 : 0) | (limits.tcpLiberal ? 2 : 0) | (limits.replay ? 4 : 0),
+    );
     shardHandles.set(c, handle);
   }
   return handle;
@@ -315,3 +338,54 @@ export const reserveFile = (fd: number, octets: number): void => theAddon().rese
 /** Octets of a file as shared memory, from a page on: stores reach the file, and every process that maps it. */
 export const mapFile = (fd: number, offset: number, octets: number): SharedArrayBuffer =>
   theAddon().mapFile!(fd, offset, octets) as SharedArrayBuffer;
+
+/** Where an array lies in memory, modulo 2^32; 0 without native code, which has no use for it. */
+export const addressOf = (words: Uint32Array): number => (nativeEnabled ? (theAddon().addressOf!(words) as number) : 0);
+
+/** How judgeBatch takes a batch. */
+export const JudgeFlag = {
+  AllColumns: 1, // fill every column of the rows that are finished, not only those that front ends read
+  HashByTable: 2,
+  TunnelEncapsulated: 4, // port 1 brings encapsulated frames: they are left
+  StampTimes: 8,
+} as const;
+
+/** What replay's `forwarding` and the classifier's context are to the addon. */
+interface GenerationMemory {
+  metering: boolean;
+  routeMap: Uint32Array;
+  ownerMap: Uint32Array;
+  ownNodeMap: Uint32Array;
+  ports: Uint8Array;
+}
+
+/** The native judging, whose reference are the stages (pipeline/native-shard.ts). */
+export interface JudgeKernels {
+  shard(context: ReplayContext): unknown;
+  setGeneration(handle: unknown, memory: GenerationMemory, policy: PolicyContext): void;
+  judgeBatch(handle: unknown, batch: PacketBatch, flags: number, shard: number, shards: number): number;
+  judgeRows(handle: unknown, batch: PacketBatch, rows: Int32Array, count: number, rest: Int32Array): number;
+}
+export function judgeKernels(): JudgeKernels {
+  const a = theAddon();
+  return {
+    shard: (context) => shardHandle(a, context),
+    setGeneration: (handle, m, c) =>
+      a.setGeneration!(
+        handle,
+        m.metering,
+        m.routeMap,
+        m.ownerMap,
+        m.ownNodeMap,
+        m.ports,
+        c.hosts,
+        c.regions,
+        c.endpoints,
+        c.memo,
+        c.programs,
+      ),
+    judgeBatch: (handle, batch, flags, shard, shards) =>
+      a.judgeBatch!(handle, batch.block, batch.data, batch.count, flags, shard, shards, batch.rest),
+    judgeRows: (handle, batch, rows, count, rest) => a.judgeRows!(handle, batch.block, batch.data, rows, count, rest),
+  };
+}

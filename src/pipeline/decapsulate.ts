@@ -10,13 +10,20 @@ import type { Forwarding } from './forwarding.js';
 export const VXLAN_PORT = 4789;
 const UDP = 17;
 
-export function decapsulateTunnelRows(batch: PacketBatch, forwarding: Forwarding): void {
-  for (let row = 0; row < batch.count; row++) {
+/** The rows in `rest` that came by the tunnel port; true where one was decapsulated. */
+export function decapsulateTunnelRows(batch: PacketBatch, rest: number, forwarding: Forwarding): boolean {
+  let moved = false;
+  for (let i = 0; i < rest; i++) {
+    const row = batch.rest[i]!;
     if (batch.inPort[row] !== Port.Tunnel || batch.fault[row] !== 0) continue;
     const fault = decapsulate(batch, row, forwarding);
     if (fault !== 0) batch.fault[row] = fault;
-    else kernels.parseRows(batch, row, 1);
+    else {
+      kernels.parseRows(batch, row, 1);
+      moved = true;
+    }
   }
+  return moved;
 }
 
 /** Moves the row on to its inner frame; a drop reason where it can't be. */

@@ -58,6 +58,8 @@ export class Forwarding {
   readonly portMac: Map<number, number[]>;
   readonly portByMac: Map<string, number>;
   readonly podPorts: number[];
+  /** For native code, 8 octets a port number: MAC, 1 where it is known, PortKind. */
+  readonly ports: Uint8Array;
   private readonly routes: AddressMap;
   private readonly owners: AddressMap;
   private readonly ownNode: AddressMap;
@@ -77,10 +79,14 @@ export class Forwarding {
     this.portMac = alike?.portMac ?? new Map();
     this.portByMac = alike?.portByMac ?? new Map();
     this.podPorts = alike?.podPorts ?? [];
+    this.ports = alike?.ports ?? new Uint8Array(65536 * 8);
     if (alike !== null) return;
     for (const { port, kind, mac } of data.ports) {
       this.portKind[port] = kind;
+      this.ports[port * 8 + 7] = kind;
       if (mac !== null) {
+        this.ports.set(mac, port * 8);
+        this.ports[port * 8 + 6] = 1;
         this.portMac.set(port, mac);
         this.portByMac.set(mac.join(':'), port);
       }
@@ -90,6 +96,16 @@ export class Forwarding {
   /** With what is new of its data. */
   changed(news: Partial<ForwardingData>): Forwarding {
     return new Forwarding({ ...this.data, ...news }, news.ports === undefined ? this : null);
+  }
+  /** The maps as native code reads them. */
+  get routeMap(): AddressMapData {
+    return this.data.routes;
+  }
+  get ownerMap(): AddressMapData {
+    return this.data.owners;
+  }
+  get ownNodeMap(): AddressMapData {
+    return this.data.ownNodeAddresses;
   }
   /** Route.* << 24 | number for the address whose four words begin at `at`. */
   route(address: Uint32Array, at: number, family: 4 | 6): number {

@@ -58,8 +58,36 @@ const waiting = new Int32Array(BATCH_ROWS);
 const taken = new Uint8Array(TURN_CLASSES);
 
 /**
- * Judges `rows[0 … count)` of a batch. `stableLow/High`: every packet before this time has been judged; records due by then end.
- * Afterwards each row has its verdict; packets in = forwarded + dropped + rejected + consumed, asserted.
+ * Judges a batch whose rows are all as its front end filled it, as far as that goes natively (native-shard.ts), and returns how
+ * many rows are left in `batch.rest`: parsed, for `runShard` with `tried` once what the stages need is there.
+ * −1: nothing was done, all rows are to be parsed and go by `runShard`.
+ */
+export function runWhole(
+  shard: Shard,
+  batch: PacketBatch,
+  flags: number,
+  clock: Uint32Array,
+  stableLow: number,
+  stableHigh: number,
+): number {
+  const { native, settings } = shard;
+  if (native === null) return -1;
+  sweep(shard, stableLow, stableHigh);
+  if (shard.mustGoSingly(batch.count)) return -1;
+  const left = native.judgeBatch(batch, flags, settings.shard, settings.shards, clock);
+  shard.counters.count('rowsByFastPath', batch.count - left);
+  shard.counters.count('rowsHandled', batch.count - left);
+  return left;
+}
+
+function sweep(shard: Shard, stableLow: number, stableHigh: number): void {
+  shard.accounting.sweep(stableLow, stableHigh, shard.removed);
+}
+
+/**
+ * Judges `rows[0 … count)` of a batch, whose columns are filled. `stableLow/High`: every packet before this time has been
+ * judged; records due by then end. Afterwards each row has its verdict; packets in = forwarded + dropped + rejected + consumed,
+ * asserted. `tried`: the fast path has left them already.
  */
 export function runShard(
   shard: Shard,
@@ -68,8 +96,9 @@ export function runShard(
   count: number,
   stableLow: number,
   stableHigh: number,
+  tried = false,
 ): void {
-  shard.accounting.sweep(stableLow, stableHigh, shard.removed);
+  sweep(shard, stableLow, stableHigh);
   if (shard.mustGoSingly(count)) {
     runSingly(shard, batch, rows, count);
     return;
@@ -79,10 +108,11 @@ export function runShard(
   let replayed = 0;
   while (left > 0) {
     let slowCount = left;
-    if (shard.settings.fastPath) {
-      slowCount = kernels.replayRows(shard.replayContext, batch, waiting, left, slow);
+    if (shard.fastPath && !tried) {
+      slowCount = fastPath(shard, batch, left);
       replayed += left - slowCount;
     } else slow.set(waiting.subarray(0, left));
+    tried = false;
     // One row of each class takes this turn; the others wait for the next.
     taken.fill(0);
     let turn = 0;
@@ -113,9 +143,9 @@ function runSingly(shard: Shard, batch: PacketBatch, rows: Int32Array, count: nu
   let replayed = 0;
   for (let i = 0; i < count; i++) {
     const row = rows[i]!;
-    if (shard.settings.fastPath) {
+    if (shard.fastPath) {
       waiting[0] = row;
-      if (kernels.replayRows(shard.replayContext, batch, waiting, 1, slow) === 0) {
+      if (fastPath(shard, batch, 1) === 0) {
         replayed++;
         continue;
       }
@@ -127,6 +157,14 @@ function runSingly(shard: Shard, batch: PacketBatch, rows: Int32Array, count: nu
   shard.counters.count('rowsByStages', count - replayed);
   shard.counters.count('rowsByFastPath', replayed);
   shard.counters.count('rowsHandled', count);
+}
+
+/** Sends `waiting` through the fast path; what it leaves is in `slow`. */
+function fastPath(shard: Shard, batch: PacketBatch, count: number): number {
+  const { native } = shard;
+  if (native === null) return kernels.replayRows(shard.replayContext, batch, waiting, count, slow);
+  const left = native.judgeRows(batch, waiting, count, slow);
+  return left;
 }
 
 const turnRows = new Int32Array(BATCH_ROWS);

@@ -16,7 +16,9 @@ import type { RecordsRing } from '../flow/records-ring.js';
 import { counterIndex, type CounterMemory, SharedCounters } from '../metrics/shared-counters.js';
 import { Classifier } from '../policy/classifier.js';
 import type { PolicyTables } from '../policy/tables.js';
+import { nativeEnabled } from '../native/kernels.js';
 import { Emitter } from './emitter.js';
+import { NativeShard } from './native-shard.js';
 import { Forwarding, type ForwardingData, PortKind } from './forwarding.js';
 
 /** State that all shards share: epochs of ports, connections per endpoint, totals. */
@@ -98,6 +100,9 @@ export class Shard {
   policy!: Classifier;
   generation = -1;
   metering = true;
+  readonly fastPath: boolean;
+  /** Judges what is not unusual natively; null: replay's reference and the stages do. */
+  readonly native: NativeShard | null;
 
   constructor(
     readonly settings: ShardSettings,
@@ -123,7 +128,16 @@ export class Shard {
       recordTimeouts: new Float64Array(2),
       classes: new Uint8Array(8192),
       counters: this.counters,
+      endpoints: this.endpoints,
+      totals: this.totals,
+      shard: settings.shard,
+      records,
+      control: new Uint32Array(4),
+      limits: settings,
     };
+    // Verified checksums are the stages' (pipeline/verify-checksum.ts).
+    this.fastPath = settings.fastPath && !settings.verifyChecksums;
+    this.native = this.fastPath && nativeEnabled ? new NativeShard(this.replayContext) : null;
     this.setRecordTimeouts(settings.idleTimeout, settings.activeTimeout);
   }
 
@@ -142,6 +156,7 @@ export class Shard {
     else this.policy.swap(next.policy);
     this.metering = this.forwarding.metering;
     this.generation = next.generation;
+    this.native?.swap(this.forwarding, this.policy);
   }
 
   isPod(port: number): boolean {

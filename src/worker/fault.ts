@@ -37,7 +37,7 @@ export function readFault(env: NodeJS.ProcessEnv): Fault | null {
   throw new SeineError('SEINE_ERR_USAGE', `SEINE_FAULT=${text}: no such fault; one of ${FORMS} belongs here`);
 }
 
-type Judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number) => void;
+type Judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number, tried?: boolean) => void;
 
 /** `judge` with the fault in it; `judge` itself where there is none, or a replaced worker runs on. */
 export function withFault(judge: Judge, fault: Fault | null, incarnation: number): Judge {

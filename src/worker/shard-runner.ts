@@ -9,7 +9,7 @@ import type { Recovery } from '../conntrack/recover.js';
 import { LAG, PARTICIPANT_WORDS } from './in-hand.js';
 import { RECORD_WORDS } from '../flow/flow-record.js';
 import { RecordsRing } from '../flow/records-ring.js';
-import { runShard } from '../pipeline/pipeline.js';
+import { runShard, runWhole } from '../pipeline/pipeline.js';
 import { countLoose } from '../pipeline/settle.js';
 import { type Generation, Shard, type ShardSettings } from '../pipeline/shard.js';
 
@@ -69,15 +69,25 @@ export class ShardRunner implements LocalShard {
     return recovery;
   }
 
-  readonly judge = (batch: PacketBatch, rows: Int32Array, count: number, low: number, high: number): void => {
+  readonly judge = (
+    batch: PacketBatch,
+    rows: Int32Array,
+    count: number,
+    low: number,
+    high: number,
+    tried = false,
+  ): void => {
     const started = process.hrtime.bigint();
     for (let i = 0; i < count; i++) {
       if (batch.owner[rows[i]!] !== this.participant)
         throw new Error(`row ${rows[i]} is judged by a thread that does not own it`);
     }
-    runShard(this.state, batch, rows, count, low, high);
+    runShard(this.state, batch, rows, count, low, high, tried);
     const last = rows[count - 1]!;
-    const time = (BigInt(batch.timeNs[last * 2 + 1]!) << 32n) | BigInt(batch.timeNs[last * 2]!);
+    this.judged(started, (BigInt(batch.timeNs[last * 2 + 1]!) << 32n) | BigInt(batch.timeNs[last * 2]!), low, high);
+  };
+
+  private judged(started: bigint, time: bigint, low: number, high: number): void {
     this.clockSeenNs = process.hrtime.bigint();
     if (time > this.clock) this.clock = time;
     this.lag[LAG] = Number(this.clockSeenNs + this.offsetNs - time);
@@ -86,6 +96,14 @@ export class ShardRunner implements LocalShard {
     const tick = high * 4 + (low >>> 30);
     this.tellRecords(low, high, tick > this.reportedTick);
     this.reportedTick = tick;
+  }
+
+  /** Judges a batch of this thread's own natively; what is left is in `batch.rest`, −1: nothing was done (pipeline.ts). */
+  readonly judgeWhole = (batch: PacketBatch, flags: number, clock: Uint32Array, low: number, high: number): number => {
+    const started = process.hrtime.bigint();
+    const left = runWhole(this.state, batch, flags, clock, low, high);
+    if (left >= 0) this.judged(started, (BigInt(clock[1]!) << 32n) | BigInt(clock[0]!), low, high);
+    return left;
   };
 
   /** Counts ICMP errors under their own keys, which lie here. */

@@ -88,7 +88,9 @@ export async function runWorker(task: WorkerTask, adopt: Adopt | null): Promise<
   const clients = new Set<Adopted>();
   const incarnation = Atomics.load(incarnationsOf(fabric), settings.shard);
   const judge = withFault(runner.judge, task.fault, incarnation);
-  dispatcher.local = { shard: settings.shard, judge, account: runner.account };
+  // Faults crash or slow what is judged row by row.
+  const judgeWhole = task.fault === null ? runner.judgeWhole : null;
+  dispatcher.local = { shard: settings.shard, judge, judgeWhole, account: runner.account };
 
   // Batches of other owners, and the rings that bring them.
   const others = fabric.batches.map((list, owner) =>

@@ -24,6 +24,7 @@ export interface End {
 export function exampleShard(
   policies: boolean,
   tables = ConnectionTable.allocate(2048),
+  fastPath = true,
 ): { shard: Shard; pods: End[] } {
   const read = applyObjects(emptyObjects(), readManifest(EXAMPLE_CLUSTER, 'example').inputs).objects;
   const objects = policies ? read : { ...read, networkPolicies: new Map() };
@@ -43,7 +44,7 @@ export function exampleShard(
     verifyChecksums: false,
     timeouts: {},
     existingConnections: 'recheck',
-    fastPath: true,
+    fastPath,
     idleTimeout: 10,
     activeTimeout: 60,
     replay: true,

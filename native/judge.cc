@@ -1,0 +1,394 @@
+#include "judge.h"
+#include "parse.h"
+#include "records.h"
+#include "tcp_track.h"
+
+namespace seine {
+namespace {
+
+constexpr uint32_t GROUP = 16;
+constexpr uint32_t RING = 4 * GROUP;
+constexpr uint32_t OUTPUT_STAGE = 11;
+// src/batch/drop-reason.ts, pipeline/forwarding.ts, pipeline/shard.ts.
+constexpr uint32_t PORT_TUNNEL = 1, PORT_GATEWAY = 2, PORT_LOCAL = 65534;
+constexpr uint32_t ROUTE_LOCAL_POD = 1, ROUTE_TUNNEL = 2, ROUTE_NO_SUCH_ENDPOINT = 3, ROUTE_GATEWAY_ADDRESS = 4;
+constexpr uint8_t KIND_UNKNOWN = 0, KIND_POD = 3;
+constexpr uint32_t TOTAL_ENTRIES = 0, TOTAL_CONNECTIONS = 2, TOTALS_WORDS = 16;
+
+// Where a packet goes, and what it becomes.
+struct Way {
+  uint32_t out_port, tunnel, rewrite;
+};
+
+struct Judge {
+  const Shard& c;
+  const Generation& g;
+  Records records;
+  Counts counts;
+
+  int family(const Packet& p) const { return p.kind == IP6 ? 6 : 4; }
+  const uint8_t* port(uint32_t number) const { return g.ports + static_cast<size_t>(number & 0xffff) * 8; }
+
+  // Classifier and SpoofGuard: does the packet come as its in-port's packets may?
+  bool may_enter(const Packet& p, const uint8_t* frame) const {
+    if (p.in_port > 0xffff) return false;
+    if (g.metering) return true;
+    const uint8_t* from = port(p.in_port);
+    if (from[7] == KIND_UNKNOWN) return false;
+    if (from[7] != KIND_POD) return true;
+    if (p.key >> 16 != NO_VLAN) return false;
+    if (from[6] != 0 && std::memcmp(from, frame + 6, 6) != 0) {
+      static constexpr uint8_t ZERO[6] = {};
+      if (!c.replay || std::memcmp(ZERO, frame + 6, 6) != 0) return false;
+    }
+    return address_lookup(g.owners, p.address, family(p)) == p.in_port;
+  }
+
+  // Routing and Switching. False: it is no plain forwarding.
+  bool route(const Packet& p, Way& way) const {
+    way = {PORT_LOCAL, 0, 0};
+    if (g.metering) return true;
+    const uint32_t found = address_lookup(g.routes, p.address + 4, family(p));
+    const uint32_t number = found & 0xffffff;
+    bool decrement = p.in_port == PORT_TUNNEL;
+    switch (found >> 24) {
+      case ROUTE_LOCAL_POD:
+        way.out_port = number;
+        break;
+      case ROUTE_TUNNEL:
+        way.out_port = PORT_TUNNEL;
+        way.tunnel = number == 0xffffff ? 0 : number & 0xffff;
+        if (way.tunnel != 0) way.rewrite |= ENCAPSULATE;
+        decrement = decrement || p.in_port != PORT_GATEWAY;
+        break;
+      case ROUTE_NO_SUCH_ENDPOINT:
+        return false;
+      case ROUTE_GATEWAY_ADDRESS:
+        way.out_port = PORT_GATEWAY;
+        decrement = decrement || p.in_port != PORT_GATEWAY;
+        break;
+      default:
+        way.out_port = PORT_GATEWAY;
+    }
+    if (decrement) {
+      if (p.ttl <= 1) return false;
+      way.rewrite |= DECREMENT_TTL;
+    }
+    if (port(way.out_port)[6] != 0) way.rewrite |= DESTINATION_MAC;
+    return true;
+  }
+
+  uint32_t timeout_of(const Packet& p, uint32_t status) const {
+    if (p.protocol == PROTOCOL_TCP) return tcp_timeout(status);
+    if ((status & Status::SEEN_REPLY) != 0) return timeout_indices.udp_multiple;
+    return (status & Status::MULTIPLE) != 0 ? timeout_indices.udp_single : timeout_indices.udp_first;
+  }
+
+  uint32_t epochs_now(uint32_t index) const {
+    const uint32_t origin = c.table.cold_of(index)[C::ORIGIN] & 0xffff;
+    return c.epochs[origin] + c.epochs[c.table.plan(c.table.entry(index)[E::DIRECTION + D::PLAN])[P::PORT] & 0xffff];
+  }
+
+  void store_plan(uint32_t index, uint32_t direction, const Way& way, uint32_t ingress, uint32_t egress, uint32_t in_port) const {
+    const uint32_t decision = FORWARD | (OUTPUT_STAGE << 16) | (way.rewrite << 24);
+    c.table.set_plan(index, direction, way.out_port | (way.tunnel << 16), decision, ingress, egress, in_port);
+    uint32_t* e = c.table.entry(index);
+    e[E::STATUS] |= direction == 0 ? Status::PLAN0 : Status::PLAN1;
+    e[E::EPOCHS] = epochs_now(index);
+  }
+
+  // A packet of a connection that is there, which replay could not finish: handshake, closing, a record that is due, the first
+  // reply. Nothing is changed where it says false.
+  bool existing(const Packet& p, const uint8_t* frame, int64_t found, Outcome& o) const {
+    const Table& t = c.table;
+    const uint32_t direction = found & 1, index = static_cast<uint32_t>(found >> 1);
+    uint32_t* e = t.entry(index);
+    const uint32_t status = e[E::STATUS];
+    if ((status & (Status::DENIED | Status::CUT | Status::FLOOD | Status::LOOSE)) != 0) return false;
+    if (p.now >= get64(e + E::EXPIRES) || e[E::EPOCHS] != epochs_now(index)) return false;
+    if (c.records.room() < RECORDS_PER_PACKET || !may_enter(p, frame)) return false;
+    if (p.protocol == PROTOCOL_TCP && side_state(status, 0) == SIDE_NONE) return false;
+    const uint32_t* cold = t.cold_of(index);
+    if ((status & record_bit(direction)) != 0) {
+      if ((cold[C::INTERFACES + direction] & 0xffff) != p.in_port) return false;
+    } else if (direction == 0 && (cold[C::ORIGIN] & 0xffff) != p.in_port) {
+      return false;
+    }
+    const bool planned = (status & (direction == 0 ? Status::PLAN0 : Status::PLAN1)) != 0;
+    Way way{};
+    if (planned) {
+      const uint32_t decision = t.plan(e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN])[P::DECISION];
+      if ((decision & 0xff) != FORWARD || (((decision >> 24) & DECREMENT_TTL) != 0 && p.ttl <= 1)) return false;
+    } else if (direction == 0 || !route(p, way)) {
+      return false;
+    }
+
+    bool closes = false;
+    // A crash from here on leaves a torn entry, which recovery mends.
+    e[E::STATUS] |= Status::BUSY;
+    if (p.protocol == PROTOCOL_TCP) {
+      const Track result = track_tcp(e, direction, p, c.tcp_liberal);
+      if (result == Track::Invalid || result == Track::Reopen) {
+        e[E::STATUS] &= ~Status::BUSY;
+        return false;
+      }
+      closes = result == Track::Closes;
+      const uint32_t now = e[E::STATUS];
+      if (((now & Status::SEEN_REPLY) != 0 || direction == 1) &&
+          (side_state(now, 0) >= SIDE_FIN_SENT || side_state(now, 1) >= SIDE_FIN_SENT) && (now & Status::LIST_CLOSING) == 0)
+        t.list(index, 1);
+    }
+    if (direction == 1 && (e[E::STATUS] & Status::SEEN_REPLY) == 0) {
+      if ((e[E::STATUS] & Status::LIST_UNREPLIED) != 0) t.unlist(index);
+      e[E::STATUS] |= Status::SEEN_REPLY;
+    } else if (direction == 0) {
+      e[E::STATUS] |= Status::MULTIPLE;
+    }
+    touch(c, e, p.now, timeout_of(p, e[E::STATUS]));
+    o.ct = static_cast<uint8_t>(CT_TRACKED | ((e[E::STATUS] & Status::SEEN_REPLY) != 0 ? CT_ESTABLISHED : CT_NEW) |
+                                (direction == 1 ? CT_REPLY : 0));
+    if (!planned) store_plan(index, direction, way, 0, 0, p.in_port);
+    const uint32_t out_port = t.plan(e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN])[P::PORT] & 0xffff;
+    records.count(index, direction, p, out_port, FORWARD, 0);
+    // A plan of another in-port's is made anew with the record: taken after that.
+    o.plan = t.plan(e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN]);
+    if (closes) records.close(index, direction, p.now);
+    e[E::STATUS] &= ~Status::BUSY;
+    o.index = index;
+    o.direction = direction;
+    return true;
+  }
+
+  int64_t total(uint32_t which) const {
+    int64_t sum = 0;
+    for (uint32_t shard = 0; shard < c.shards; shard++) sum += __atomic_load_n(c.totals + (1 + shard) * TOTALS_WORDS + which, __ATOMIC_SEQ_CST);
+    return sum;
+  }
+  int64_t entries_of(uint32_t in_port) const {
+    int64_t sum = 0;
+    for (uint32_t shard = 0; shard < c.shards; shard++) sum += __atomic_load_n(c.endpoints + shard * size_t{65536} + in_port, __ATOMIC_SEQ_CST);
+    return sum;
+  }
+  void count_in(uint32_t total) const {
+    __atomic_add_fetch(c.totals + (1 + c.shard) * TOTALS_WORDS + total, 1, __ATOMIC_SEQ_CST);
+    const int32_t now = static_cast<int32_t>(this->total(total));
+    int32_t peak = __atomic_load_n(c.totals + total + 1, __ATOMIC_SEQ_CST);
+    while (now > peak && !__atomic_compare_exchange_n(c.totals + total + 1, &peak, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    }
+  }
+
+  // The first packet of a connection that policy admits.
+  bool admit(const Packet& p, const uint8_t* frame, Outcome& o) const {
+    const Table& t = c.table;
+    if (p.protocol == PROTOCOL_TCP && !may_begin(p.tcp_flags, c.tcp_loose)) return false;
+    if (!may_enter(p, frame)) return false;
+    Way way;
+    uint32_t ingress = 0, egress = 0;
+    if (g.metering) {
+      way = {PORT_LOCAL, 0, 0};
+    } else {
+      const bool from_pod = port(p.in_port)[7] == KIND_POD;
+      if (from_pod) {
+        const int32_t said = policy_decide(g.policy, 1, p.in_port, p.address + 4, p.address, family(p), p.protocol, p.ports >> 16);
+        if (said < 0) return false;
+        egress = static_cast<uint32_t>(said);
+      }
+      if (!route(p, way)) return false;
+      const bool probe = p.in_port == PORT_GATEWAY && address_lookup(g.own_node, p.address, family(p)) != 0;
+      if (port(way.out_port)[7] == KIND_POD && p.in_port != way.out_port && !probe) {
+        const int32_t said = policy_decide(g.policy, 0, way.out_port, p.address, p.address + 4, family(p), p.protocol, p.ports >> 16);
+        if (said < 0) return false;
+        ingress = static_cast<uint32_t>(said);
+      }
+      if (from_pod && entries_of(p.in_port) >= static_cast<int64_t>(c.max_per_endpoint)) return false;
+    }
+    if (total(TOTAL_ENTRIES) >= static_cast<int64_t>(c.max)) return false;
+    const int64_t made = t.insert(p.hash, p.address, p.ports, p.key, Status::BUSY);
+    if (made < 0) return false;
+    const uint32_t index = static_cast<uint32_t>(made);
+    uint32_t* e = t.entry(index);
+    t.cold_of(index)[C::ORIGIN] |= p.in_port;
+    __atomic_add_fetch(c.endpoints + c.shard * size_t{65536} + p.in_port, 1, __ATOMIC_SEQ_CST);
+    count_in(TOTAL_ENTRIES);
+    t.list(index, 0);
+    if (p.protocol == PROTOCOL_TCP) track_tcp(e, 0, p, c.tcp_liberal);
+    touch(c, e, p.now, timeout_of(p, e[E::STATUS]));
+    c.counters[counter_indices.connections_created]++;
+    count_in(TOTAL_CONNECTIONS);
+    if (ingress != 0 && ingress < c.rules_max) c.rules[ingress * size_t{3} + 2]++;
+    if (egress != 0 && egress < c.rules_max) c.rules[egress * size_t{3} + 2]++;
+    store_plan(index, 0, way, ingress, egress, p.in_port);
+    records.count(index, 0, p, way.out_port, FORWARD, 0);
+    o.plan = t.plan(e[E::DIRECTION + D::PLAN]);
+    o.index = index;
+    o.direction = 0;
+    o.ct = CT_TRACKED | CT_NEW;
+    e[E::STATUS] &= ~Status::BUSY;
+    return true;
+  }
+
+  [[gnu::always_inline]] bool decide(const Packet& p, const uint8_t* frame, Outcome& o) const {
+    const int64_t found = find(c.table, p);
+    if (found >= 0) [[likely]] return replay_packet(c, p, found, o) || existing(p, frame, found, o);
+    return admit(p, frame, o);
+  }
+};
+
+// Rows in flight between their first look and their decision.
+struct Flight {
+  Packet packet;
+  uint32_t address[8];
+  uint32_t candidate;
+  bool common;
+};
+
+template <typename Crc>
+[[gnu::flatten]] uint32_t judge_common(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, uint32_t count,
+                                       const JudgeOptions& options, uint64_t& clock, bool stamp, int32_t* rest) {
+  const Table& t = c.table;
+  Judge judge{c, g, Records{c}, Counts{}};
+  std::memset(c.classes, 0, c.class_mask + 1);
+  Flight ring[RING];
+  uint32_t left = 0;
+  uint64_t now = clock;
+  const auto look = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
+      if (r + GROUP < count) __builtin_prefetch(data + b->offset[r + GROUP]);
+      if (!stamp && b->time_ns[r] > now) now = b->time_ns[r];
+      b->time_ns[r] = now;
+      Flight& f = ring[r % RING];
+      Packet& p = f.packet;
+      p.now = now;
+      p.in_port = b->in_port[r];
+      p.frame_octets = b->frame_octets[r];
+      f.common = read_common<Crc>(data + b->offset[r], b->length[r], b->wire_length[r], f.address, p) &&
+                 !(options.tunnel_encapsulated && p.in_port == PORT_TUNNEL) &&
+                 (options.shards == 1 || (p.hash >> 16) * options.shards >> 16 == options.shard);
+      if (f.common) __builtin_prefetch(t.slots + (p.hash & t.slot_mask));
+    }
+  };
+  const auto entries = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
+      Flight& f = ring[r % RING];
+      if (!f.common) continue;
+      f.candidate = t.candidate(f.packet.hash);
+      if (f.candidate == 0) continue;
+      const uint32_t* e = t.entry(f.candidate - 1);
+      __builtin_prefetch(e, 1);
+      __builtin_prefetch(e + 16, 1);
+    }
+  };
+  const auto plans = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
+      const Flight& f = ring[r % RING];
+      if (!f.common) continue;
+      if (f.candidate == 0) continue;
+      const uint32_t* e = t.entry(f.candidate - 1);
+      const uint32_t turn = e[E::SRC] == f.packet.src() ? 0 : DIRECTION_WORDS;
+      __builtin_prefetch(t.plan(e[E::DIRECTION + turn + D::PLAN]));
+    }
+  };
+  for (uint32_t group = 0; group < 3 * GROUP; group += GROUP) look(group);
+  for (uint32_t group = 0; group < 2 * GROUP; group += GROUP) entries(group);
+  plans(0);
+  for (uint32_t group = 0; group < count; group += GROUP) {
+    plans(group + GROUP);
+    entries(group + 2 * GROUP);
+    for (uint32_t r = group; r < std::min(count, group + GROUP); r++) {
+      const Flight& f = ring[r % RING];
+      const Packet& p = f.packet;
+      if (f.common) {
+        uint8_t& taken = c.classes[p.hash & c.class_mask];
+        Outcome o;
+        if (taken == 0 && judge.decide(p, data + b->offset[r], o)) {
+          if (options.all_columns) {
+            parse_rows(b, data, r, 1, options.by_table);
+            write_decision(b, r, o);
+          } else {
+            b->kind[r] = p.kind;
+            b->flags[r] = SOUND | TRANSPORT;
+            b->l3_offset[r] = 14;
+            b->hash[r] = p.hash;
+            b->ip_length[r] = p.ip_length;
+          }
+          write_verdict(b, r, o);
+          count_packet(c, judge.counts, o.plan, p.frame_octets);
+          continue;
+        }
+      }
+      // For the stages, and so is every later row that may be of the same connection.
+      parse_rows(b, data, r, 1, options.by_table);
+      if (b->flags[r] & SOUND) c.classes[b->hash[r] & c.class_mask] = 1;
+      rest[left++] = static_cast<int32_t>(r);
+    }
+    // After the decisions, whose places in the ring it takes.
+    look(group + 3 * GROUP);
+  }
+  judge.counts.add_to(c);
+  clock = now;
+  return left;
+}
+
+}  // namespace
+
+uint32_t judge_batch(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, uint32_t count, const JudgeOptions& options,
+                     uint64_t& clock, bool stamp, int32_t* rest) {
+  const auto judge = !options.by_table && tuple_hash_uses_hardware() ? judge_common<HardwareStep> : judge_common<TableStep>;
+  return judge(c, g, b, data, count, options, clock, stamp, rest);
+}
+
+uint32_t judge_rows(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, const int32_t* rows, uint32_t count, int32_t* rest) {
+  const Table& t = c.table;
+  Judge judge{c, g, Records{c}, Counts{}};
+  std::memset(c.classes, 0, c.class_mask + 1);
+  uint32_t left = 0;
+  const auto slot = [&](uint32_t i) __attribute__((always_inline)) { return t.slots + (b->hash[rows[i]] & t.slot_mask); };
+  const auto slots = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) __builtin_prefetch(slot(i));
+  };
+  const auto entries = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) {
+      const uint32_t held = t.candidate(b->hash[rows[i]]);
+      if (held == 0) continue;
+      const uint32_t* e = t.entry(held - 1);
+      __builtin_prefetch(e, 1);
+      __builtin_prefetch(e + 16, 1);
+    }
+  };
+  const auto plans = [&](uint32_t from) __attribute__((always_inline)) {
+    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) {
+      const uint32_t held = t.candidate(b->hash[rows[i]]);
+      if (held == 0) continue;
+      const uint32_t* e = t.entry(held - 1);
+      const uint32_t r = static_cast<uint32_t>(rows[i]);
+      const uint32_t turn = e[E::SRC] == b->address[r * 8 + (b->kind[r] == IP6 ? 3 : 0)] ? 0 : DIRECTION_WORDS;
+      __builtin_prefetch(t.plan(e[E::DIRECTION + turn + D::PLAN]));
+    }
+  };
+  for (uint32_t group = 0; group < 3 * GROUP; group += GROUP) slots(group);
+  for (uint32_t group = 0; group < 2 * GROUP; group += GROUP) entries(group);
+  plans(0);
+  for (uint32_t group = 0; group < count; group += GROUP) {
+    slots(group + 3 * GROUP);
+    entries(group + 2 * GROUP);
+    plans(group + GROUP);
+    for (uint32_t i = group; i < std::min(count, group + GROUP); i++) {
+      const uint32_t r = static_cast<uint32_t>(rows[i]);
+      uint8_t& taken = c.classes[b->hash[r] & c.class_mask];
+      Packet p;
+      Outcome o;
+      if (taken == 0 && read_columns(b, r, p) && judge.decide(p, data + b->offset[r], o)) {
+        write_verdict(b, r, o);
+        write_decision(b, r, o);
+        count_packet(c, judge.counts, o.plan, p.frame_octets);
+        continue;
+      }
+      if (b->flags[r] & SOUND) taken = 1;
+      rest[left++] = static_cast<int32_t>(r);
+    }
+  }
+  judge.counts.add_to(c);
+  return left;
+}
+
+}  // namespace seine
