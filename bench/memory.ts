@@ -34,7 +34,7 @@ export const memory: RowGroup = {
       const engine = await PoolEngine.start({
         objects: cluster(family),
         pools: [[unsound, open!]],
-        config: { conntrack: { max: flows + 65_536, maxPerEndpoint: flows } },
+        config: { conntrack: { max: flows } },
       });
       await engine.run({ pool: 0 });
       const before = await residentOctets();
