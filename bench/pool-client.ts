@@ -7,7 +7,7 @@ import { getEnvironmentData } from 'node:worker_threads';
 import type { PacketBatch } from '../src/batch/packet-batch.js';
 import { BATCH_ROWS } from '../src/batch/packet-batch.js';
 import { composedBound, forwardedRows } from '../src/engine/engine.js';
-import { kernels } from '../src/native/kernels.js';
+import { kernels, threadCpuNs } from '../src/native/kernels.js';
 import type { Adopted, WorkerContext } from '../src/worker/worker.js';
 import {
   type BenchEnvironment,
@@ -99,6 +99,7 @@ export class PoolClient implements Adopted {
     let [lastMs, longestMs] = [performance.now(), 0];
     return new Promise((resolve) => {
       const started = process.hrtime.bigint();
+      const spentBefore = threadCpuNs();
       const judged = (batch: PacketBatch, error: Error | null) => {
         if (error !== null) failed++;
         else {
@@ -118,6 +119,7 @@ export class PoolClient implements Adopted {
         }
         dispatcher.release(batch);
         if (++done < total) return;
+        figures[Figure.CpuNs] = threadCpuNs() - spentBefore;
         figures[Figure.ElapsedNs] = Number(process.hrtime.bigint() - started);
         figures[Figure.Forwarded] = forwarded;
         figures[Figure.OutOctets] = octets;

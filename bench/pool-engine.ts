@@ -43,6 +43,8 @@ export interface Order {
 export interface Outcome {
   /** Of the slowest shard. */
   elapsedNs: number;
+  /** Processor time of the shards' threads, all together: what neighbours on the machine don't disturb. */
+  cpuNs: number;
   packets: number;
   /** Where packets were returned or digested. */
   forwarded: number;
@@ -122,6 +124,7 @@ export class PoolEngine {
     for (const mailbox of mailboxes) hash.update(new Uint8Array(mailbox.slice(DIGEST_AT)));
     return {
       elapsedNs: Math.max(...figures.map((each) => each[Figure.ElapsedNs]!)),
+      cpuNs: sum(Figure.CpuNs),
       packets,
       forwarded: sum(Figure.Forwarded),
       outOctets: sum(Figure.OutOctets),

@@ -56,7 +56,15 @@ export function makePool(
 export const MAILBOX_OCTETS = 256;
 export const Word = { Order: 0, Done: 1, Pool: 2, FirstBatch: 3, EndBatch: 4, Passes: 5, Flags: 6, Failed: 7 } as const;
 /** Numbers, from octet 64 on: packets' clock at the first batch and what each batch adds (0: the service's clock); results. */
-export const Figure = { ClockNs: 0, StepNs: 1, ElapsedNs: 2, Forwarded: 3, OutOctets: 4, LongestGapNs: 5 } as const;
+export const Figure = {
+  ClockNs: 0,
+  StepNs: 1,
+  ElapsedNs: 2,
+  Forwarded: 3,
+  OutOctets: 4,
+  LongestGapNs: 5,
+  CpuNs: 6,
+} as const;
 export const OrderFlag = { ReturnPackets: 1, Digest: 2, Gaps: 4 } as const;
 export const FIGURES_AT = 64;
 export const DIGEST_AT = MAILBOX_OCTETS - 32;
