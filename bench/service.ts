@@ -1,6 +1,7 @@
 /**
  * Rows of a whole service in a process of its own: both transports under `seine load` against echoes of the same messages,
- * latency at a rate, a service that only waits, and load while autocannon scrapes /metrics.
+ * latency at a rate, a service that only waits, and load while autocannon scrapes /metrics. One worker and one connection, as the
+ * echo has one thread: of two cores the other is the client's.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -52,10 +52,8 @@ export class Doorbell {
     private readonly index: number,
   ) {}
   ring(): void {
-    if ((Atomics.add(this.words, this.index, RING) & ASLEEP) === 0) return;
-    // Whoever rings next finds it awake. Should it sleep again meanwhile, it is woken once in vain.
-    Atomics.and(this.words, this.index, ~ASLEEP);
-    Atomics.notify(this.words, this.index);
+    // The sleeper clears the bit itself: should this thread end before it notifies, the next one that rings wakes it.
+    if ((Atomics.add(this.words, this.index, RING) & ASLEEP) !== 0) Atomics.notify(this.words, this.index);
   }
   /** Calls `pump` now and after every ring until `stop`. */
   async listen(pump: () => void): Promise<void> {
