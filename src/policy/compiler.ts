@@ -101,6 +101,7 @@ function rulesOf({ namespace, name, ingress, egress }: NetworkPolicy): Rule[] {
   return rules;
 }
 
+const NOBODY: readonly PodState[] = [];
 /** How many steps of an update there are about between two chances to pause. */
 const STRIDE = 32;
 
@@ -347,15 +348,19 @@ export class PolicyCompiler {
 
   private attach(state: PodState): void {
     if (!isPeer(state.pod)) return;
-    for (const ip of new Set(state.pod.ips)) {
-      if (parseAddress(ip) === null) continue;
+    const { ips } = state.pod;
+    for (const ip of ips.length > 1 ? new Set(ips) : ips) {
+      const address = parseAddress(ip);
+      if (address === null) continue;
       const others = this.ownersOf(ip);
-      const before = others.at(-1);
-      const all = [...others, state].sort((a, b) => a.order - b.order);
-      this.owners.set(ip, all.length === 1 ? state : all);
-      if (all.at(-1) !== state) continue;
-      if (before !== undefined) this.lose(before.labelSet, ip);
-      this.gain(state.labelSet, ip);
+      if (others.length > 0) {
+        const before = others.at(-1)!;
+        const all = [...others, state].sort((a, b) => a.order - b.order);
+        this.owners.set(ip, all);
+        if (all.at(-1) !== state) continue;
+        this.lose(before.labelSet, ip);
+      } else this.owners.set(ip, state);
+      this.gain(state.labelSet, ip, address);
     }
   }
   private detach(state: PodState): void {
@@ -378,14 +383,13 @@ export class PolicyCompiler {
   }
   private ownersOf(ip: string): readonly PodState[] {
     const owner = this.owners.get(ip);
-    return owner === undefined ? [] : Array.isArray(owner) ? owner : [owner];
+    return owner === undefined ? NOBODY : Array.isArray(owner) ? owner : [owner];
   }
-  private gain(labelSet: LabelSet, ip: string): void {
+  private gain(labelSet: LabelSet, ip: string, { family, words } = parseAddress(ip)!): void {
     const sum = new Sum().add(new Digest().text(ip));
     if (labelSet.addressCount++ === 0) this.identify(labelSet);
     labelSet.addresses.add(sum);
     this.groups.moved(labelSet.identity!, sum, true);
-    const { family, words } = parseAddress(ip)!;
     this.hosts.set(family, words, family === 4 ? 32 : 128, labelSet.identity!.id);
   }
   private lose(labelSet: LabelSet, ip: string): void {
