@@ -5,7 +5,8 @@
 import type { LabelSelector } from '../objects/model.js';
 import { Digest } from './digest.js';
 import { SelectorIndex } from './label-index.js';
-import type { LabelSet, PolicyState } from './compiler.js';
+import type { PolicyState } from './compiler.js';
+import type { LabelSet } from './pods.js';
 import type { Section } from './sections.js';
 import { changedSections, type OwnPorts, type PolicySet, type PolicySets } from './sets.js';
 import { Direction } from './tables.js';
