@@ -33,6 +33,7 @@ export interface Selection {
 }
 
 const NO_SET = new Digest();
+const OPEN = new Digest().join(NO_SET).join(NO_SET).value();
 
 export class Selections {
   private readonly subjects = new Map<string, Subject>();
@@ -90,7 +91,7 @@ export class Selections {
         ports,
         labelSets: new Set(),
         sets: [null, null],
-        digest: 0,
+        digest: OPEN,
         going: new Set(),
         coming: subjects.flatMap(({ policies }) =>
           [...policies].flatMap(({ sections }) => sections.filter((section) => section !== null)),

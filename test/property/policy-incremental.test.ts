@@ -91,6 +91,19 @@ const decisions = (classifier: Classifier, ports: Iterable<number>): Map<number,
   return result;
 };
 
+const POD: Pod = {
+  namespace: 'a',
+  name: '',
+  labels: {},
+  annotations: {},
+  nodeName: 'here',
+  hostNetwork: false,
+  phase: null,
+  ips: ['10.0.0.1'],
+  namedPorts: [],
+  serviceAccount: null,
+};
+
 test('policy: change by change, decisions, touched endpoints and ids are those of compiling all at once', (t) => {
   const seed = Date.now() >>> 0;
   t.diagnostic(`seed ${seed}`);
@@ -196,18 +209,7 @@ test('policy: change by change, decisions, touched endpoints and ids are those o
 test('policy: an update that is refused changes nothing', () => {
   const registry = new RuleRegistry(6);
   const compiler = new PolicyCompiler(registry);
-  const pod: Pod = {
-    namespace: 'a',
-    name: 'pod0',
-    labels: {},
-    annotations: {},
-    nodeName: 'here',
-    hostNetwork: false,
-    phase: null,
-    ips: ['10.0.0.1'],
-    namedPorts: [],
-    serviceAccount: null,
-  };
+  const pod = { ...POD, name: 'pod0' };
   const policy = (name: string, cidr: string, rules: number) => ({
     namespace: 'a',
     name,
@@ -237,4 +239,23 @@ test('policy: an update that is refused changes nothing', () => {
   const { tables } = compiler.update(delta('a/q', policy('q', '10.0.0.0/8', 1)));
   const peer = Uint32Array.of(0x0a000009, 0, 0, 0);
   assert.equal(new Classifier(tables).decide(0, 3, peer, 0, peer, 0, 4, 6, 80), 2);
+});
+
+test('policy: an endpoint that no policy isolates any more has the digest of one that never was isolated', () => {
+  const pod = { ...POD, name: 'pod0', ips: [] };
+  const policy = { namespace: 'a', name: 'p', annotations: {}, podSelector: {}, ingress: null, egress: [] };
+  const speechless = { ...policy, egress: null };
+  const none = { namespaces: [], pods: [], policies: [], endpoints: null };
+  const start = { ...none, pods: [{ key: 'a/pod0', before: undefined, after: pod }], endpoints: [{ port: 3, pod }] };
+  const compiler = new PolicyCompiler(new RuleRegistry());
+  compiler.update({ ...start, policies: [{ key: 'a/p', before: undefined, after: policy }] });
+  const isolated = compiler.endpointDigest.get(3);
+  const { touched } = compiler.update({ ...none, policies: [{ key: 'a/p', before: policy, after: speechless }] });
+  assert.deepEqual([...touched], [3]);
+  for (const policies of [[], [{ key: 'a/p', before: undefined, after: speechless }]]) {
+    const other = new PolicyCompiler(new RuleRegistry());
+    other.update({ ...start, policies });
+    assert.equal(compiler.endpointDigest.get(3), other.endpointDigest.get(3));
+    assert.notEqual(isolated, other.endpointDigest.get(3));
+  }
 });
