@@ -136,8 +136,8 @@ class Connection {
   /** `compose(out)` writes `size` octets; `scratch` holds them when a frame takes several buffers. */
   template <typename Compose>
   Put put(Ring& ring, size_t size, uint8_t* scratch, const Compose& compose);
-  /** Fetches the buffers that the next `count` frames will be written to; the client's processor had them last. */
-  void prefetch(const Ring& ring, uint32_t count) const;
+  /** Fetches the buffers that frames `from` … of those to come will be written to; the client's processor had them last. */
+  void prefetch(const Ring& ring, uint32_t from, uint32_t count) const;
   Ring& s2c(uint32_t hash) { return s2c_[s2c_.size() == 1 ? 0 : hash % s2c_.size()]; }
   /** Shows the client what was put, and wakes it where it asked for that. */
   void flush();

@@ -20,6 +20,7 @@ for (const [listen, message] of [
   [{ grpc: ['127.0.0.1:65536'] }, /HOST:PORT belongs here/],
   [{ http: '9464' }, /listen\.http: found "9464"; HOST:PORT belongs here/],
   [{ unix: '/'.padEnd(108, 'x') }, /listen\.unix: .*at most 107 octets/],
+  [{ memif: '/'.padEnd(108, 'x') }, /listen\.memif: .*at most 107 octets/],
 ] as const) {
   test(`listen: ${JSON.stringify(listen).slice(0, 60)} is refused`, () => {
     assert.throws(() => check(listen), { code: 'SEINE_ERR_CONFIG_INVALID', message });
