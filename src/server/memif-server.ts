@@ -4,7 +4,7 @@
  * out-ports, whichever worker's clients those are (the hub in native/memif.h), or are counted as lost with the reason.
  */
 import { closeSync } from 'node:fs';
-import { Port } from '../batch/drop-reason.js';
+import { Port, Verdict } from '../batch/drop-reason.js';
 import type { PacketBatch } from '../batch/packet-batch.js';
 import { composedBound, emissions, forwardedRows } from '../engine/engine.js';
 import { kernels, memifAddon, nativeEnabled } from '../native/kernels.js';
@@ -153,6 +153,11 @@ export class MemifServer {
         totals,
       );
     }
+    // A metering engine makes no copies of what is for all.
+    if (this.context.dispatcher.forwarding?.metering)
+      for (let row = 0; row < batch.count; row++)
+        if (batch.verdict[row] === Verdict.Forward && batch.outPort[row] === Port.Flood)
+          totals[MemifTotal.NoInterface]!++;
     const { counters } = this.context.dispatcher;
     if (totals[MemifTotal.Sent]! > 0) counters.count('memifSent', totals[MemifTotal.Sent]);
     if (totals[MemifTotal.NoInterface]! > 0) counters.count('memifLostNoInterface', totals[MemifTotal.NoInterface]);

@@ -26,9 +26,12 @@ spec: {nodeName: n1}
 status: {phase: Running, podIP: ${ip}, podIPs: [{ip: ${ip}}]}
 `;
 
-async function startEngine(workers: number): Promise<Engine> {
+async function startEngine(workers: number, pods = true): Promise<Engine> {
   const { config } = parseConfig({ node: 'n1', workers }, 'test');
-  const { objects } = applyObjects(emptyObjects(), readManifest([A, B, C].map(pod).join('---\n'), 'test').inputs);
+  const { objects } = applyObjects(
+    emptyObjects(),
+    !pods ? [] : readManifest([A, B, C].map(pod).join('---\n'), 'test').inputs,
+  );
   return Engine.start({
     config,
     objects,
@@ -46,11 +49,11 @@ export interface MemifService {
 }
 
 /** `fault`: as SEINE_FAULT names it. */
-export async function startMemif(t: TestContext, workers = 2, fault?: string): Promise<MemifService> {
+export async function startMemif(t: TestContext, workers = 2, fault?: string, pods = true): Promise<MemifService> {
   const folder = mkdtempSync(join(tmpdir(), 'seine-memif-'));
   const { NODE_ENV, SEINE_FAULT } = process.env;
   if (fault !== undefined) Object.assign(process.env, { NODE_ENV: 'test', SEINE_FAULT: fault });
-  const engine = await startEngine(workers);
+  const engine = await startEngine(workers, pods);
   for (const [name, value] of Object.entries({ NODE_ENV, SEINE_FAULT })) {
     if (value === undefined) delete process.env[name];
     else process.env[name] = value;

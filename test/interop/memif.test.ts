@@ -98,6 +98,15 @@ test('memif: connected and silent, clients cost no processor time', async (t) =>
   assert.ok(used > 0 && used < 50_000, `${used} µs of a second`);
 });
 
+test('memif: a metering engine counts what comes, and that it goes nowhere', async (t) => {
+  if (!havePython(t)) return;
+  const service = await startMemif(t, 1, undefined, false);
+  const frames = [packet(A, B, 1, 18), arp({ srcMac: A.mac, senderIp: A.ip, targetIp: B.ip })];
+  await runScenario(service.socket, 'alone', { frames: frames.map(hex) });
+  await until('both are counted', () => service.counter('memifLostNoInterface') === 2);
+  assert.equal(service.counter('memifReceived'), 2);
+});
+
 for (const fault of ['worker-throw', 'worker-exit']) {
   test(`memif, ${fault}: clients are told, what was in hand is counted, and connected anew they are served`, async (t) => {
     if (!havePython(t)) return;
