@@ -14,6 +14,7 @@
         "native/replay.cc",
         "native/judge.cc",
         "native/rule_tree.cc",
+        "native/sweep.cc",
         "native/table.cc",
         "native/state_file.cc",
         "native/policy.cc",

@@ -27,6 +27,7 @@
 #include "replay.h"
 #include "rule_tree.h"
 #include "state_file.h"
+#include "sweep.h"
 #include "tuple_hash.h"
 
 namespace {
@@ -232,6 +233,13 @@ Napi::Value JudgeRows(const CallbackInfo& info) {
     if ((b->flags[row] & seine::TRANSPORT) != 0 && b->length[row] < 14) refuse_range(info, "a row with a transport header has no Ethernet header");
   }
   return Napi::Number::New(info.Env(), seine::judge_rows(handle.shard, handle.generation, b, data.data, rows.data, count, rest.data));
+}
+
+// sweepShard(shard, low, high): false where the ring of records is full before the end
+Napi::Value SweepShard(const CallbackInfo& info) {
+  const ShardHandle& handle = shard_of(info, 0);
+  const uint64_t low = number(info, 1, "low is a word"), high = number(info, 2, "high is a word");
+  return Napi::Boolean::New(info.Env(), seine::sweep_shard(handle.shard, (high << 32) | low));
 }
 
 // replayRows(shard, block, rows, count, slow)
@@ -749,6 +757,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("setGeneration", SetGeneration);
   add("judgeBatch", JudgeBatch);
   add("judgeRows", JudgeRows);
+  add("sweepShard", SweepShard);
   add("replayRows", ReplayRows);
   add("composeRows", ComposeRows);
   add("policyDecide", PolicyDecide);

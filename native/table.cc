@@ -54,6 +54,30 @@ int64_t Table::insert(uint32_t hash, const uint32_t* address, uint32_t ports, ui
   return index;
 }
 
+void Table::remove(uint32_t index) const {
+  uint32_t* e = entry(index);
+  uint32_t* c = cold_of(index);
+  unlink_wheel(index);
+  unlist(index);
+  for (uint32_t direction = 0; direction < 2; direction++) release(e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN]);
+  for (uint32_t direction = 0; direction < 2; direction++) e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN] = 0;
+  uint32_t slot = c[C::HASH] & slot_mask;
+  while ((slots[slot] & SLOT_ENTRY) != index + 1) slot = (slot + 1) & slot_mask;
+  // Backward shift: later entries of the run move up unless that would put them before their home slot.
+  for (uint32_t next = (slot + 1) & slot_mask; slots[next] != 0; next = (next + 1) & slot_mask) {
+    const uint32_t home = cold_of((slots[next] & SLOT_ENTRY) - 1)[C::HASH] & slot_mask;
+    if (((next - home) & slot_mask) >= ((next - slot) & slot_mask)) {
+      slots[slot] = slots[next];
+      slot = next;
+    }
+  }
+  slots[slot] = 0;
+  e[E::STATUS] = 0;
+  c[C::WHEEL_NEXT] = words[H::FREE];
+  words[H::FREE] = index + 1;
+  words[H::USED]--;
+}
+
 void Table::list(uint32_t index, uint32_t which) const {
   unlist(index);
   const uint32_t head = which == 0 ? H::UNREPLIED_HEAD : H::CLOSING_HEAD, tail = head + 1;

@@ -38,6 +38,8 @@ struct Table {
 
   // A new entry of a key without discriminator (TCP, UDP); −1: no room. `address`: words 0–3 source, 4–7 destination.
   int64_t insert(uint32_t hash, const uint32_t* address, uint32_t ports, uint32_t key, uint32_t status) const;
+  // Takes an entry out of index, wheel and lists, and frees it and its plans. Its records are the caller's to end before.
+  void remove(uint32_t index) const;
   // Eviction lists: 0 unreplied, 1 closing.
   void list(uint32_t index, uint32_t which) const;
   void unlist(uint32_t index) const;

@@ -365,6 +365,8 @@ export interface JudgeKernels {
   setGeneration(handle: unknown, memory: GenerationMemory, policy: PolicyContext): void;
   judgeBatch(handle: unknown, batch: PacketBatch, flags: number, shard: number, shards: number): number;
   judgeRows(handle: unknown, batch: PacketBatch, rows: Int32Array, count: number, rest: Int32Array): number;
+  /** False where the ring of records is full before the end (conntrack/flow-accounting.ts goes on). */
+  sweep(handle: unknown, low: number, high: number): boolean;
 }
 export function judgeKernels(): JudgeKernels {
   const a = theAddon();
@@ -387,5 +389,6 @@ export function judgeKernels(): JudgeKernels {
     judgeBatch: (handle, batch, flags, shard, shards) =>
       a.judgeBatch!(handle, batch.block, batch.data, batch.count, flags, shard, shards, batch.rest),
     judgeRows: (handle, batch, rows, count, rest) => a.judgeRows!(handle, batch.block, batch.data, rows, count, rest),
+    sweep: (handle, low, high) => a.sweepShard!(handle, low, high) as boolean,
   };
 }

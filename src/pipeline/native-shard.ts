@@ -36,6 +36,11 @@ export class NativeShard {
     return left;
   }
 
+  /** Sweeps the timing wheel up to a time; false where the ring of records is full, and accounting.sweep goes on. */
+  sweep(low: number, high: number): boolean {
+    return this.kernels.sweep(this.handle, low, high);
+  }
+
   /** Judges rows whose columns are filled; returns how many it left in `rest`. */
   judgeRows(batch: PacketBatch, rows: Int32Array, count: number, rest: Int32Array): number {
     return this.kernels.judgeRows(this.handle, batch, rows, count, rest);

@@ -72,16 +72,12 @@ export function runWhole(
 ): number {
   const { native, settings } = shard;
   if (native === null) return -1;
-  sweep(shard, stableLow, stableHigh);
+  shard.sweep(stableLow, stableHigh);
   if (shard.mustGoSingly(batch.count)) return -1;
   const left = native.judgeBatch(batch, flags, settings.shard, settings.shards, clock);
   shard.counters.count('rowsByFastPath', batch.count - left);
   shard.counters.count('rowsHandled', batch.count - left);
   return left;
-}
-
-function sweep(shard: Shard, stableLow: number, stableHigh: number): void {
-  shard.accounting.sweep(stableLow, stableHigh, shard.removed);
 }
 
 /**
@@ -98,7 +94,7 @@ export function runShard(
   stableHigh: number,
   tried = false,
 ): void {
-  sweep(shard, stableLow, stableHigh);
+  shard.sweep(stableLow, stableHigh);
   if (shard.mustGoSingly(count)) {
     runSingly(shard, batch, rows, count);
     return;

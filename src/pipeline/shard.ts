@@ -255,6 +255,10 @@ export class Shard {
     this.notePeak(Total.Connections);
     return recovery;
   }
+  /** Ends records that are due by a time, frees entries that have expired and have none. */
+  sweep(low: number, high: number): void {
+    if (this.native?.sweep(low, high) !== true) this.accounting.sweep(low, high, this.removed);
+  }
   readonly removed = (entry: number): void => {
     this.addEndpoint(this.table.words[this.table.cold(entry) + C.origin]! & 0xffff, -1);
     this.addTotal(Total.Entries, -1);

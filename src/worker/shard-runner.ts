@@ -117,7 +117,7 @@ export class ShardRunner implements LocalShard {
     const now = this.clock + (process.hrtime.bigint() - this.clockSeenNs);
     const low = Number(now & 0xffffffffn);
     const high = Number(now >> 32n);
-    this.state.accounting.sweep(low, high, this.state.removed);
+    this.state.sweep(low, high);
     this.tellRecords(low, high, false);
   }
 
