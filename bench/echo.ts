@@ -1,14 +1,20 @@
 /**
  * The baseline of the transport rows: a service that sends every message back as it came, and the client of `seine load` to it.
- * `echo.js serve unix|grpc PATH`, `echo.js load unix|grpc PATH CONTROL OPTIONS`: OPTIONS is a Load as JSON, CONTROL the gRPC
+ * `echo.js serve unix|grpc|unjudged PATH`, `echo.js load unix|grpc PATH CONTROL OPTIONS`: OPTIONS is a Load as JSON, CONTROL the gRPC
  * address of the service whose pods the frames are between. Prints one line of JSON.
  */
 import { Socket } from 'node:net';
 import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { PacketBatch } from '../src/batch/packet-batch.js';
+import { RewriteTable } from '../src/batch/rewrite-table.js';
 import { type Batch, type Load, makeBatches } from '../src/cli/load-batches.js';
 import { GrpcSender, type Sender, UnixSender } from '../src/cli/load-sender.js';
 import { listPods } from '../src/cli/load.js';
+import { BATCHES_PER_PARTICIPANT } from '../src/engine/fabric.js';
+import { SharedCounters } from '../src/metrics/shared-counters.js';
+import { UnixConnection } from '../src/server/unix-connection.js';
 import { listenUnix } from '../src/server/unix-listener.js';
+import type { WorkerContext } from '../src/worker/worker.js';
 
 const READ_SIZE = 1 << 16;
 
@@ -73,6 +79,32 @@ function serveUnix(path: string): Promise<unknown> {
     socket.on('error', () => socket.destroy());
     socket.resume();
   });
+}
+
+/** The service's own connections over an engine that forwards everything unseen: what the transport alone costs. */
+function serveUnjudged(path: string): Promise<unknown> {
+  const free = Array.from({ length: BATCHES_PER_PARTICIPANT }, () => new PacketBatch());
+  const waiting: (() => void)[] = [];
+  const dispatcher: Pick<
+    WorkerContext['dispatcher'],
+    'counters' | 'acquire' | 'release' | 'whenFree' | 'answered' | 'submit'
+  > = {
+    counters: new SharedCounters(),
+    acquire: () => free.pop() ?? null,
+    release: (batch) => {
+      free.push(batch);
+      waiting.shift()?.();
+    },
+    whenFree: (callback) => void waiting.push(callback),
+    answered: () => {},
+    submit: (batch, _transport, _options, done) => {
+      batch.emitWords[0] = 0;
+      batch.verdict.fill(1, 0, batch.count);
+      done(null);
+    },
+  };
+  const context = { dispatcher, rewrite: new RewriteTable(), shards: 1 } as unknown as WorkerContext;
+  return listenUnix(path, (fd) => void new UnixConnection(fd, context, () => {}));
 }
 
 const asIs = (octets: Buffer): Buffer => octets;
@@ -153,6 +185,6 @@ async function load(transport: string, path: string, control: string, options: L
 
 const [what, transport, path, control, options] = process.argv.slice(2);
 if (what === 'serve') {
-  await (transport === 'unix' ? serveUnix(path!) : serveGrpc(path!));
+  await (transport === 'unix' ? serveUnix(path!) : transport === 'unjudged' ? serveUnjudged(path!) : serveGrpc(path!));
   process.stdout.write('ready\n');
 } else await load(transport!, path!, control!, JSON.parse(options!) as Load);

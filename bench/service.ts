@@ -97,6 +97,7 @@ const LATENCY_RATE = 100_000;
 export const service: RowGroup = {
   rows: [
     'Unix socket, end to end, 256 × 64 octets',
+    'Unix socket, the transport alone, 256 × 64 octets',
     'gRPC stream, end to end, 256 × 64 octets',
     'latency at 100 k packets/s, Unix socket, batches of 32: p50',
     'latency at 100 k packets/s, Unix socket, batches of 32: p99',
@@ -115,6 +116,7 @@ export const service: RowGroup = {
     const echoes = {
       unix: await started([ECHO, 'serve', 'unix', join(folder, 'e.sock')]),
       grpc: await started([ECHO, 'serve', 'grpc', join(folder, 'eg.sock')]),
+      unjudged: await started([ECHO, 'serve', 'unjudged', join(folder, 'n.sock')]),
     };
     try {
       const seconds = quick ? 0.3 : 2;
@@ -130,8 +132,9 @@ export const service: RowGroup = {
         window: WINDOW,
       });
       const paced: Load = { ...common, transport: 'unix', batch: 32, rate: LATENCY_RATE, window: WINDOW };
-      const load = ({ transport, batch, rate, window }: Load): Promise<LoadResult> => {
-        const options = { transport, flows, size: 64, batch, rate, window, duration: seconds, output: 'json', config };
+      const load = ({ transport, batch, rate, window }: Load, server?: string): Promise<LoadResult> => {
+        const common = { transport, flows, size: 64, batch, rate, window, duration: seconds, output: 'json', config };
+        const options = server === undefined ? common : { ...common, server };
         return resultOf([MAIN, 'load', ...Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])]);
       };
       const echo = (of: Load): Promise<LoadResult> =>
@@ -178,6 +181,17 @@ export const service: RowGroup = {
         rounds,
         () => rate(load(full('unix'))),
         () => rate(echo(full('unix'))),
+      );
+      /** Processor time of a server, µs a batch. */
+      const costOf = async (server: ChildProcess, loaded: () => Promise<LoadResult>): Promise<number> => {
+        const before = cpuMs(server.pid!);
+        const { packetsPerSecond } = await loaded();
+        return ((cpuMs(server.pid!) - before) * 1000) / ((packetsPerSecond * seconds) / 256);
+      };
+      const alone = await interleaved(
+        rounds,
+        () => costOf(echoes.unjudged, () => load(full('unix'), `unix:${folder}/n.sock`)),
+        () => costOf(echoes.unix, () => echo(full('unix'))),
       );
       const grpc = await interleaved(
         rounds,
@@ -239,6 +253,15 @@ export const service: RowGroup = {
           digest,
         }),
         row(1, {
+          value: Math.max(0.001, rounded(alone.a)),
+          unit: 'µs of CPU a batch',
+          baseline: 'raw onread echo of the same frames',
+          baselineValue: rounded(alone.b),
+          ratio: Number.isFinite(alone.ratio) ? rounded(alone.ratio) : null,
+          target: '≤ 1.0 × echo',
+          met: alone.ratio <= 1,
+        }),
+        row(2, {
           value: rounded(grpc.a),
           unit: 'packets/s',
           baseline: 'grpc-js echo of the same messages',
@@ -248,9 +271,9 @@ export const service: RowGroup = {
           met: grpc.ratio >= 0.8,
           digest,
         }),
-        micros(2, 'p50', 60),
-        micros(3, 'p99', 300),
-        row(4, {
+        micros(3, 'p50', 60),
+        micros(4, 'p99', 300),
+        row(5, {
           value: Math.max(0.001, rounded(waiting)),
           unit: 'ms of CPU a second',
           baseline: null,
@@ -259,7 +282,7 @@ export const service: RowGroup = {
           target: '≤ 2',
           met: waiting <= 2,
         }),
-        row(5, {
+        row(6, {
           value: rounded(busy.a),
           unit: 'packets/s',
           baseline: 'the same load unscraped',
@@ -270,7 +293,7 @@ export const service: RowGroup = {
         }),
       ];
     } finally {
-      await Promise.all([serve, echoes.unix, echoes.grpc].map(stopped));
+      await Promise.all([serve, ...Object.values(echoes)].map(stopped));
       rmSync(folder, { recursive: true, force: true });
     }
   },
