@@ -139,7 +139,7 @@ Napi::Value CreateShard(const CallbackInfo& info) {
   if (ring == 0 || (ring & (ring - 1)) != 0 || ring > UINT32_MAX) refuse_range(info, "a ring holds a power of two of records");
   const uint32_t flags = number(info, 15, "flags are bits", 7);
   shard.epochs = epochs.data;
-  shard.timeouts = timeouts.data;
+  shard.timeouts = seine::timeouts_ns(timeouts.data);
   shard.record_timeouts = record_timeouts.data;
   shard.classes = classes.data;
   shard.class_mask = static_cast<uint32_t>(classes.size - 1);

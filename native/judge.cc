@@ -24,7 +24,6 @@ struct Judge {
   const Shard& c;
   const Generation& g;
   Records records;
-  Counts counts;
 
   int family(const Packet& p) const { return p.kind == IP6 ? 6 : 4; }
   const uint8_t* port(uint32_t number) const { return g.ports + static_cast<size_t>(number & 0xffff) * 8; }
@@ -78,10 +77,10 @@ struct Judge {
     return true;
   }
 
-  uint32_t timeout_of(const Packet& p, uint32_t status) const {
-    if (p.protocol == PROTOCOL_TCP) return tcp_timeout(status);
-    if ((status & Status::SEEN_REPLY) != 0) return timeout_indices.udp_multiple;
-    return (status & Status::MULTIPLE) != 0 ? timeout_indices.udp_single : timeout_indices.udp_first;
+  uint64_t timeout_of(const Packet& p, uint32_t status) const {
+    if (p.protocol == PROTOCOL_TCP) return tcp_timeout(c.timeouts, status);
+    if ((status & Status::SEEN_REPLY) != 0) return c.timeouts.udp_multiple;
+    return (status & Status::MULTIPLE) != 0 ? c.timeouts.udp_single : c.timeouts.udp_first;
   }
 
   uint32_t epochs_now(uint32_t index) const {
@@ -99,7 +98,7 @@ struct Judge {
 
   // A packet of a connection that is there, which replay could not finish: handshake, closing, a record that is due, the first
   // reply. Nothing is changed where it says false.
-  bool existing(const Packet& p, const uint8_t* frame, int64_t found, Outcome& o) const {
+  [[gnu::noinline]] bool existing(const Packet& p, const uint8_t* frame, int64_t found, Outcome& o) const {
     const Table& t = c.table;
     const uint32_t direction = found & 1, index = static_cast<uint32_t>(found >> 1);
     uint32_t* e = t.entry(index);
@@ -144,7 +143,7 @@ struct Judge {
     } else if (direction == 0) {
       e[E::STATUS] |= Status::MULTIPLE;
     }
-    touch(c, e, p.now, timeout_of(p, e[E::STATUS]));
+    touch(e, p.now, timeout_of(p, e[E::STATUS]));
     o.ct = static_cast<uint8_t>(CT_TRACKED | ((e[E::STATUS] & Status::SEEN_REPLY) != 0 ? CT_ESTABLISHED : CT_NEW) |
                                 (direction == 1 ? CT_REPLY : 0));
     if (!planned) store_plan(index, direction, way, 0, 0, p.in_port);
@@ -178,7 +177,7 @@ struct Judge {
   }
 
   // The first packet of a connection that policy admits.
-  bool admit(const Packet& p, const uint8_t* frame, Outcome& o) const {
+  [[gnu::noinline]] bool admit(const Packet& p, const uint8_t* frame, Outcome& o) const {
     const Table& t = c.table;
     if (p.protocol == PROTOCOL_TCP && !may_begin(p.tcp_flags, c.tcp_loose)) return false;
     if (!may_enter(p, frame)) return false;
@@ -212,7 +211,7 @@ struct Judge {
     count_in(TOTAL_ENTRIES);
     t.list(index, 0);
     if (p.protocol == PROTOCOL_TCP) track_tcp(e, 0, p, c.tcp_liberal);
-    touch(c, e, p.now, timeout_of(p, e[E::STATUS]));
+    touch(e, p.now, timeout_of(p, e[E::STATUS]));
     c.counters[counter_indices.connections_created]++;
     count_in(TOTAL_CONNECTIONS);
     if (ingress != 0 && ingress < c.rules_max) c.rules[ingress * size_t{3} + 2]++;
@@ -227,9 +226,10 @@ struct Judge {
     return true;
   }
 
-  [[gnu::always_inline]] bool decide(const Packet& p, const uint8_t* frame, Outcome& o) const {
-    const int64_t found = find(c.table, p);
-    if (found >= 0) [[likely]] return replay_packet(c, p, found, o) || existing(p, frame, found, o);
+  // `fast`: the shard again, in a copy that no other code sees, so that what is read of it stays in registers.
+  [[gnu::always_inline]] bool decide(const Shard& fast, const RecordLimits& limits, const Packet& p, const uint8_t* frame, Outcome& o) const {
+    const int64_t found = find(fast.table, p);
+    if (found >= 0) [[likely]] return replay_packet(fast, limits, p, found, o) || existing(p, frame, found, o);
     return admit(p, frame, o);
   }
 };
@@ -242,91 +242,131 @@ struct Flight {
   bool common;
 };
 
+// One call's state. Each stage is a function of its own, never inlined into another: together they would want more registers
+// than there are.
+struct Call {
+  const Shard& c;
+  const Judge& judge;
+  BatchColumns* b;
+  const uint8_t* data;
+  uint32_t count;
+  JudgeOptions options;
+  bool stamp;
+  int32_t* rest;
+  uint32_t left;
+  uint64_t now;
+  Counts counts;
+  Flight* ring;
+};
+
+// First stage: reads frames, asks for index slots.
 template <typename Crc>
-[[gnu::flatten]] uint32_t judge_common(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, uint32_t count,
-                                       const JudgeOptions& options, uint64_t& clock, bool stamp, int32_t* rest) {
-  const Table& t = c.table;
-  Judge judge{c, g, Records{c}, Counts{}};
-  std::memset(c.classes, 0, c.class_mask + 1);
-  Flight ring[RING];
-  uint32_t left = 0;
-  uint64_t now = clock;
-  const auto look = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
-      if (r + GROUP < count) __builtin_prefetch(data + b->offset[r + GROUP]);
-      if (!stamp && b->time_ns[r] > now) now = b->time_ns[r];
-      b->time_ns[r] = now;
-      Flight& f = ring[r % RING];
-      Packet& p = f.packet;
-      p.now = now;
-      p.in_port = b->in_port[r];
-      p.frame_octets = b->frame_octets[r];
-      f.common = read_common<Crc>(data + b->offset[r], b->length[r], b->wire_length[r], f.address, p) &&
-                 !(options.tunnel_encapsulated && p.in_port == PORT_TUNNEL) &&
-                 (options.shards == 1 || (p.hash >> 16) * options.shards >> 16 == options.shard);
-      if (f.common) __builtin_prefetch(t.slots + (p.hash & t.slot_mask));
-    }
-  };
-  const auto entries = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
-      Flight& f = ring[r % RING];
-      if (!f.common) continue;
-      f.candidate = t.candidate(f.packet.hash);
-      if (f.candidate == 0) continue;
-      const uint32_t* e = t.entry(f.candidate - 1);
-      __builtin_prefetch(e, 1);
-      __builtin_prefetch(e + 16, 1);
-    }
-  };
-  const auto plans = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t r = from; r < std::min(count, from + GROUP); r++) {
-      const Flight& f = ring[r % RING];
-      if (!f.common) continue;
-      if (f.candidate == 0) continue;
-      const uint32_t* e = t.entry(f.candidate - 1);
-      const uint32_t turn = e[E::SRC] == f.packet.src() ? 0 : DIRECTION_WORDS;
-      __builtin_prefetch(t.plan(e[E::DIRECTION + turn + D::PLAN]));
-    }
-  };
-  for (uint32_t group = 0; group < 3 * GROUP; group += GROUP) look(group);
-  for (uint32_t group = 0; group < 2 * GROUP; group += GROUP) entries(group);
-  plans(0);
-  for (uint32_t group = 0; group < count; group += GROUP) {
-    plans(group + GROUP);
-    entries(group + 2 * GROUP);
-    for (uint32_t r = group; r < std::min(count, group + GROUP); r++) {
-      const Flight& f = ring[r % RING];
-      const Packet& p = f.packet;
-      if (f.common) {
-        uint8_t& taken = c.classes[p.hash & c.class_mask];
-        Outcome o;
-        if (taken == 0 && judge.decide(p, data + b->offset[r], o)) {
-          if (options.all_columns) {
-            parse_rows(b, data, r, 1, options.by_table);
-            write_decision(b, r, o);
-          } else {
-            b->kind[r] = p.kind;
-            b->flags[r] = SOUND | TRANSPORT;
-            b->l3_offset[r] = 14;
-            b->hash[r] = p.hash;
-            b->ip_length[r] = p.ip_length;
-          }
-          write_verdict(b, r, o);
-          count_packet(c, judge.counts, o.plan, p.frame_octets);
-          continue;
-        }
-      }
-      // For the stages, and so is every later row that may be of the same connection.
-      parse_rows(b, data, r, 1, options.by_table);
-      if (b->flags[r] & SOUND) c.classes[b->hash[r] & c.class_mask] = 1;
-      rest[left++] = static_cast<int32_t>(r);
-    }
-    // After the decisions, whose places in the ring it takes.
-    look(group + 3 * GROUP);
+[[gnu::noinline]] void look(Call& call, uint32_t from, uint32_t end) {
+  BatchColumns* const b = call.b;
+  const uint8_t* const data = call.data;
+  const uint32_t* const slots = call.c.table.slots;
+  const uint32_t mask = call.c.table.slot_mask, count = call.count;
+  const bool stamp = call.stamp, shift = call.options.tunnel_encapsulated;
+  const uint32_t shards = call.options.shards, shard = call.options.shard;
+  uint64_t now = call.now;
+  for (uint32_t r = from; r < end; r++) {
+    if (r + GROUP < count) __builtin_prefetch(data + b->offset[r + GROUP]);
+    if (!stamp) now = std::max(now, b->time_ns[r]);
+    b->time_ns[r] = now;
+    Flight& f = call.ring[r % RING];
+    Packet& p = f.packet;
+    p.now = now;
+    p.in_port = b->in_port[r];
+    p.frame_octets = b->frame_octets[r];
+    f.common = read_common<Crc>(data + b->offset[r], b->length[r], b->wire_length[r], f.address, p) &&
+               !(shift && p.in_port == PORT_TUNNEL) && (shards == 1 || (p.hash >> 16) * shards >> 16 == shard);
+    if (f.common) __builtin_prefetch(slots + (p.hash & mask));
   }
-  judge.counts.add_to(c);
-  clock = now;
-  return left;
+  call.now = now;
+}
+
+// Second stage: finds the candidate in the index, asks for its entry.
+[[gnu::noinline]] void ask_entries(Call& call, uint32_t from, uint32_t end) {
+  const Table t = call.c.table;
+  for (uint32_t r = from; r < end; r++) {
+    Flight& f = call.ring[r % RING];
+    if (!f.common) continue;
+    f.candidate = t.candidate(f.packet.hash);
+    if (f.candidate == 0) continue;
+    const uint32_t* e = t.entry(f.candidate - 1);
+    __builtin_prefetch(e, 1);
+    __builtin_prefetch(e + 16, 1);
+  }
+}
+
+// Third stage: asks for the plan of the direction that the packet most likely travels.
+[[gnu::noinline]] void ask_plans(Call& call, uint32_t from, uint32_t end) {
+  const Table t = call.c.table;
+  for (uint32_t r = from; r < end; r++) {
+    const Flight& f = call.ring[r % RING];
+    if (!f.common || f.candidate == 0) continue;
+    const uint32_t* e = t.entry(f.candidate - 1);
+    const uint32_t turn = e[E::SRC] == f.packet.src ? 0 : DIRECTION_WORDS;
+    __builtin_prefetch(t.plan(e[E::DIRECTION + turn + D::PLAN]));
+    // A compiler may take a function that only prefetches for one without effect (GCC 12 does).
+    asm volatile("");
+  }
+}
+
+// Last stage.
+[[gnu::noinline]] void decide_rows(Call& call, uint32_t from, uint32_t end) {
+  const Shard c = call.c;
+  BatchColumns* const b = call.b;
+  const RecordLimits limits(c.record_timeouts);
+  for (uint32_t r = from; r < end; r++) {
+    const Flight& f = call.ring[r % RING];
+    const Packet& p = f.packet;
+    if (f.common) [[likely]] {
+      Outcome o;
+      if (c.classes[p.hash & c.class_mask] == 0 && call.judge.decide(c, limits, p, call.data + b->offset[r], o)) [[likely]] {
+        if (call.options.all_columns) {
+          parse_rows(b, call.data, r, 1, call.options.by_table);
+          write_decision(b, r, o);
+        } else {
+          // What composing frames reads.
+          b->kind[r] = p.kind;
+          b->flags[r] = SOUND | TRANSPORT;
+          b->l3_offset[r] = 14;
+          b->hash[r] = p.hash;
+        }
+        write_verdict(b, r, o);
+        count_packet(c, call.counts, o.plan, p.frame_octets);
+        continue;
+      }
+    }
+    // For the stages, and so is every later row that may be of the same connection.
+    parse_rows(b, call.data, r, 1, call.options.by_table);
+    if (b->flags[r] & SOUND) c.classes[b->hash[r] & c.class_mask] = 1;
+    call.rest[call.left++] = static_cast<int32_t>(r);
+  }
+}
+
+template <typename Crc>
+uint32_t judge_common(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, uint32_t count, const JudgeOptions& options,
+                      uint64_t& clock, bool stamp, int32_t* rest) {
+  const Judge judge{c, g, Records{c}};
+  Flight ring[RING];  // not cleared: each is written before it is read
+  Call call{c, judge, b, data, count, options, stamp, rest, 0, clock, Counts{}, ring};
+  std::memset(c.classes, 0, c.class_mask + 1);
+  // The stages are a group of rows apart, so that each finds in the cache what the one before asked for.
+  const uint32_t groups = (count + GROUP - 1) / GROUP;
+  const auto range = [&](uint32_t group, void (*stage)(Call&, uint32_t, uint32_t)) {
+    if (group < groups) stage(call, group * GROUP, std::min(count, (group + 1) * GROUP));
+  };
+  for (uint32_t step = 0; step < groups + 3; step++) {
+    range(step - 3, decide_rows);
+    range(step - 2, ask_plans);
+    range(step - 1, ask_entries);
+    range(step, look<Crc>);
+  }
+  call.counts.add_to(c);
+  clock = call.now;
+  return call.left;
 }
 
 }  // namespace
@@ -339,7 +379,9 @@ uint32_t judge_batch(const Shard& c, const Generation& g, BatchColumns* b, const
 
 uint32_t judge_rows(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, const int32_t* rows, uint32_t count, int32_t* rest) {
   const Table& t = c.table;
-  Judge judge{c, g, Records{c}, Counts{}};
+  Judge judge{c, g, Records{c}};
+  Counts counts;
+  const RecordLimits limits(c.record_timeouts);
   std::memset(c.classes, 0, c.class_mask + 1);
   uint32_t left = 0;
   const auto slot = [&](uint32_t i) __attribute__((always_inline)) { return t.slots + (b->hash[rows[i]] & t.slot_mask); };
@@ -377,17 +419,17 @@ uint32_t judge_rows(const Shard& c, const Generation& g, BatchColumns* b, const 
       uint8_t& taken = c.classes[b->hash[r] & c.class_mask];
       Packet p;
       Outcome o;
-      if (taken == 0 && read_columns(b, r, p) && judge.decide(p, data + b->offset[r], o)) {
+      if (taken == 0 && read_columns(b, r, p) && judge.decide(c, limits, p, data + b->offset[r], o)) {
         write_verdict(b, r, o);
         write_decision(b, r, o);
-        count_packet(c, judge.counts, o.plan, p.frame_octets);
+        count_packet(c, counts, o.plan, p.frame_octets);
         continue;
       }
       if (b->flags[r] & SOUND) taken = 1;
       rest[left++] = static_cast<int32_t>(r);
     }
   }
-  judge.counts.add_to(c);
+  counts.add_to(c);
   return left;
 }
 

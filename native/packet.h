@@ -13,13 +13,11 @@ constexpr uint8_t FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, URG = 32;
 struct Packet {
   uint64_t now;             // ns
   const uint32_t* address;  // words 0–3 source, 4–7 destination; IPv4 uses words 0 and 4
+  uint32_t src, dst;        // IPv4 addresses, or the last words of IPv6 ones
   uint32_t hash, ports, key, in_port, ip_length, frame_octets;
   uint32_t seq, ack, payload_length;
   uint16_t window;
   uint8_t protocol, tcp_flags, ttl, tos, wscale, kind;
-
-  uint32_t src() const { return address[kind == IP6 ? 3 : 0]; }
-  uint32_t dst() const { return address[kind == IP6 ? 7 : 4]; }
 };
 
 // RFC 1071 section 2 (B): all ones in either byte order. Inline, since most headers are five words.
@@ -97,8 +95,10 @@ template <typename Crc>
     p.ip_length = total;
     const uint32_t destination = load32(at + 16);
     if (destination >> 28 == 14 || destination == 0xffffffff) return false;
-    address[0] = load32(at + 12);
-    address[4] = destination;
+    p.src = load32(at + 12);
+    p.dst = destination;
+    address[0] = p.src;
+    address[4] = p.dst;
     l4 = at + 20;
     size = total - 20;
   } else if (ether_type == 0x86dd) {
@@ -111,6 +111,8 @@ template <typename Crc>
     p.tos = static_cast<uint8_t>((at[0] << 4) | (at[1] >> 4));
     p.ip_length = payload + 40;
     for (int i = 0; i < 8; i++) address[i] = load32(at + 8 + i * 4);
+    p.src = address[3];
+    p.dst = address[7];
     l4 = at + 40;
     size = payload;
   } else {
@@ -141,7 +143,7 @@ template <typename Crc>
   p.ports = src_port | (dst_port << 16);
   p.key = p.protocol | (static_cast<uint32_t>(p.kind == IP6 ? 6 : 4) << 8) | (static_cast<uint32_t>(NO_VLAN) << 16);
   p.hash = p.kind == IP6 ? tuple_hash_of<Crc, 4>(address, address + 4, p.protocol, src_port, dst_port)
-                         : tuple_hash_of<Crc, 1>(address, address + 4, p.protocol, src_port, dst_port);
+                         : tuple_hash_of<Crc, 1>(&p.src, &p.dst, p.protocol, src_port, dst_port);
   return true;
 }
 
@@ -152,6 +154,8 @@ template <typename Crc>
   if (p.protocol != PROTOCOL_TCP && p.protocol != PROTOCOL_UDP) return false;
   p.now = b->time_ns[r];
   p.address = b->address + r * 8;
+  p.src = p.address[b->kind[r] == IP6 ? 3 : 0];
+  p.dst = p.address[b->kind[r] == IP6 ? 7 : 4];
   p.hash = b->hash[r];
   p.ports = b->src_port[r] | (static_cast<uint32_t>(b->dst_port[r]) << 16);
   p.key = p.protocol | ((b->kind[r] == IP6 ? 6u : 4u) << 8) | (static_cast<uint32_t>(b->vlan[r]) << 16);

@@ -52,6 +52,7 @@ uint32_t replay_rows(const Shard& c, BatchColumns* b, const int32_t* rows, uint3
   std::memset(c.classes, 0, c.class_mask + 1);
   uint32_t left = 0;
   Counts counts;
+  const RecordLimits limits(c.record_timeouts);
   const Lookahead look{c.table, b, rows, count};
   for (uint32_t group = 0; group < 3 * GROUP; group += GROUP) look.slots(group);
   for (uint32_t group = 0; group < 2 * GROUP; group += GROUP) look.entries(group);
@@ -67,7 +68,7 @@ uint32_t replay_rows(const Shard& c, BatchColumns* b, const int32_t* rows, uint3
       Packet p;
       Outcome o;
       int64_t found;
-      if (taken == 0 && read_columns(b, r, p) && (found = find(c.table, p)) >= 0 && replay_packet(c, p, found, o)) {
+      if (taken == 0 && read_columns(b, r, p) && (found = find(c.table, p)) >= 0 && replay_packet(c, limits, p, found, o)) {
         write_verdict(b, r, o);
         write_decision(b, r, o);
         count_packet(c, counts, o.plan, p.frame_octets);

@@ -23,7 +23,7 @@ inline bool same_addresses(const uint32_t* entry, const uint32_t* row, uint32_t 
 // Entry × 2 + direction, −1 = none. Keys of TCP and UDP, which have no discriminator.
 inline int64_t find(const Table& t, const Packet& p) {
   const bool six = p.kind == IP6;
-  const uint32_t src = p.src(), dst = p.dst();
+  const uint32_t src = p.src, dst = p.dst;
   for (uint32_t slot = p.hash & t.slot_mask;; slot = (slot + 1) & t.slot_mask) {
     const uint32_t held = t.slots[slot];
     if (held == 0) return -1;
@@ -72,9 +72,8 @@ inline void advance(const Table& t, uint32_t index, uint32_t* e, uint32_t side, 
   if ((mine >= SIDE_FIN_SENT || peer >= SIDE_FIN_SENT) && (e[E::STATUS] & Status::LIST_CLOSING) == 0) t.list(index, 1);
 }
 
-inline uint32_t tcp_timeout(uint32_t status) {
+inline uint64_t tcp_timeout(const TimeoutsNs& t, uint32_t status) {
   const uint32_t original = status & 0xf, reply = (status >> 4) & 0xf;
-  const TimeoutIndices& t = timeout_indices;
   if (original >= SIDE_FIN_ACKED && reply >= SIDE_FIN_ACKED) return t.tcp_close;
   if (original >= SIDE_FIN_SENT && reply >= SIDE_FIN_SENT) return t.tcp_time_wait;
   if (original >= SIDE_FIN_SENT || reply >= SIDE_FIN_SENT) return t.tcp_fin_wait;
@@ -83,12 +82,16 @@ inline uint32_t tcp_timeout(uint32_t status) {
   return t.tcp_established;
 }
 
-inline void touch(const Shard& c, uint32_t* e, uint64_t now, uint32_t timeout) {
-  put64(e + E::EXPIRES, now + static_cast<uint64_t>(c.timeouts[timeout]));
-}
+inline void touch(uint32_t* e, uint64_t now, uint64_t timeout) { put64(e + E::EXPIRES, now + timeout); }
+
+// Timeouts of records in whole ns, as they are when a call begins. The reference compares doubles: the same below 2^53 ns.
+struct RecordLimits {
+  int64_t idle, active;
+  explicit RecordLimits(const double* ns) : idle(static_cast<int64_t>(ns[0])), active(static_cast<int64_t>(ns[1])) {}
+};
 
 // `found`: what find() said, not −1.
-[[gnu::always_inline]] inline bool replay_packet(const Shard& c, const Packet& p, int64_t found, Outcome& out) {
+[[gnu::always_inline]] inline bool replay_packet(const Shard& c, const RecordLimits& limits, const Packet& p, int64_t found, Outcome& out) {
   const Table& t = c.table;
   const uint32_t direction = found & 1, index = static_cast<uint32_t>(found >> 1);
   uint32_t* e = t.entry(index);
@@ -103,17 +106,17 @@ inline void touch(const Shard& c, uint32_t* e, uint64_t now, uint32_t timeout) {
   if (p.now >= get64(e + E::EXPIRES)) return false;
 
   // The record must go on as it is.
-  if (elapsed(get64(d + D::LAST), p.now) >= c.record_timeouts[0]) return false;
+  if (static_cast<int64_t>(p.now - get64(d + D::LAST)) >= limits.idle) return false;
   if (static_cast<int32_t>(static_cast<uint32_t>(p.now >> TICK_SHIFT) - e[E::ACTIVE_DUE]) >= 0 &&
-      elapsed(get64(t.cold_of(index) + C::FIRST + direction * 2), p.now) >= c.record_timeouts[1])
+      static_cast<int64_t>(p.now - get64(t.cold_of(index) + C::FIRST + direction * 2)) >= limits.active)
     return false;
   const uint64_t excess = static_cast<uint64_t>(d[D::EXCESS]) + (p.frame_octets - p.ip_length);
   if (d[D::PACKETS] == UINT32_MAX || excess > UINT32_MAX) return false;
   if (((plan[P::DECISION] >> 24) & DECREMENT_TTL) != 0 && p.ttl <= 1) return false;
 
-  uint32_t timeout;
+  uint64_t timeout;
   if (status & Status::DENIED) {
-    timeout = p.protocol == PROTOCOL_TCP ? timeout_indices.tcp_syn_sent : timeout_indices.udp_first;
+    timeout = p.protocol == PROTOCOL_TCP ? c.timeouts.tcp_syn_sent : c.timeouts.udp_first;
     out.ct = CT_TRACKED | CT_NEW;
   } else {
     const bool replied = (status & Status::SEEN_REPLY) != 0;
@@ -124,19 +127,19 @@ inline void touch(const Shard& c, uint32_t* e, uint64_t now, uint32_t timeout) {
       if (mine == SIDE_NONE || peer == SIDE_NONE || (mine >= SIDE_FIN_SENT && peer >= SIDE_FIN_SENT)) return false;
       if (!move_window(e, direction, p)) return false;
       if ((status & 0xff) == ESTABLISHED_BOTH && (p.tcp_flags & FIN) == 0) {
-        timeout = timeout_indices.tcp_established;
+        timeout = c.timeouts.tcp_established;
       } else {
         advance(t, index, e, direction, mine, peer, p);
-        timeout = tcp_timeout(e[E::STATUS]);
+        timeout = tcp_timeout(c.timeouts, e[E::STATUS]);
       }
     } else {
       if (!replied && direction == 1) return false;
       if (direction == 0) e[E::STATUS] = status | Status::MULTIPLE;
-      timeout = replied ? timeout_indices.udp_multiple : timeout_indices.udp_single;
+      timeout = replied ? c.timeouts.udp_multiple : c.timeouts.udp_single;
     }
     out.ct = static_cast<uint8_t>(CT_TRACKED | (replied ? CT_ESTABLISHED : CT_NEW) | (direction == 1 ? CT_REPLY : 0));
   }
-  touch(c, e, p.now, timeout);
+  touch(e, p.now, timeout);
 
   d[D::PACKETS]++;
   d[D::EXCESS] = static_cast<uint32_t>(excess);

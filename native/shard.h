@@ -11,6 +11,16 @@ struct TimeoutIndices {
   uint32_t tcp_syn_sent, tcp_syn_recv, tcp_established, tcp_fin_wait, tcp_time_wait, tcp_close, udp_first, udp_single, udp_multiple;
 };
 extern TimeoutIndices timeout_indices;
+// The same timeouts in whole ns.
+struct TimeoutsNs {
+  uint64_t tcp_syn_sent, tcp_syn_recv, tcp_established, tcp_fin_wait, tcp_time_wait, tcp_close, udp_first, udp_single, udp_multiple;
+};
+inline TimeoutsNs timeouts_ns(const double* t) {
+  const TimeoutIndices& i = timeout_indices;
+  const auto ns = [t](uint32_t index) { return static_cast<uint64_t>(t[index]); };
+  return {ns(i.tcp_syn_sent), ns(i.tcp_syn_recv), ns(i.tcp_established), ns(i.tcp_fin_wait), ns(i.tcp_time_wait),
+          ns(i.tcp_close),    ns(i.udp_first),    ns(i.udp_single),      ns(i.udp_multiple)};
+}
 // Where src/metrics/shared-counters.ts keeps packets and octets by verdict, and drops by stage × 64 + reason; given at load.
 struct CounterIndices {
   uint32_t packets, octets, drops, connections_created, total;
@@ -39,7 +49,7 @@ struct Generation {
 struct Shard {
   Table table;
   const uint32_t* epochs;         // by port number, 65,536
-  const double* timeouts;         // ns, by src/conntrack/timeouts.ts
+  TimeoutsNs timeouts;
   const double* record_timeouts;  // ns: idle, active
   uint8_t* classes;               // one octet a turn class
   uint32_t class_mask;

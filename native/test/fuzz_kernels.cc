@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   Shard context{};
   if (!open_table(words.data(), words.size(), context.table) || open_table(words.data(), words.size() - 1, context.table)) return 6;
   context.epochs = epochs.data();
-  context.timeouts = timeouts.data();
+  context.timeouts = timeouts_ns(timeouts.data());
   context.record_timeouts = records;
   context.classes = classes.data();
   context.class_mask = 8191;

@@ -31,11 +31,11 @@ const VERDICT_COLUMNS = [
   'rule',
   'rewrite',
   'tunnel',
-  'ipLength',
   'kind',
 ] as const;
 const ALL_COLUMNS = [
   ...VERDICT_COLUMNS,
+  'ipLength',
   'direction',
   'ingressRule',
   'egressRule',
