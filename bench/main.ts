@@ -15,6 +15,7 @@ import { policyChange, policyMemory } from './policy-change.js';
 import { replay } from './replay.js';
 import { ruleSets } from './rule-sets.js';
 import { service } from './service.js';
+import { stateFile } from './state-file.js';
 
 const GROUPS: readonly RowGroup[] = [
   kernels,
@@ -33,6 +34,7 @@ const GROUPS: readonly RowGroup[] = [
   exportRows,
   service,
   metricsRows,
+  stateFile,
   memifRows,
 ];
 
