@@ -123,12 +123,11 @@ struct Judge {
     }
 
     bool closes = false;
-    // A crash from here on leaves a torn entry, which recovery mends.
-    e[E::STATUS] |= Status::BUSY;
+    begin_change(e, status);
     if (p.protocol == PROTOCOL_TCP) {
       const Track result = track_tcp(e, direction, p, c.tcp_liberal);
       if (result == Track::Invalid || result == Track::Reopen) {
-        e[E::STATUS] &= ~Status::BUSY;
+        end_change(e);
         return false;
       }
       closes = result == Track::Closes;
@@ -152,7 +151,7 @@ struct Judge {
     // A plan of another in-port's is made anew with the record: taken after that.
     o.plan = t.plan(e[E::DIRECTION + direction * DIRECTION_WORDS + D::PLAN]);
     if (closes) records.close(index, direction, p.now);
-    e[E::STATUS] &= ~Status::BUSY;
+    end_change(e);
     o.index = index;
     o.direction = direction;
     return true;
@@ -222,7 +221,7 @@ struct Judge {
     o.index = index;
     o.direction = 0;
     o.ct = CT_TRACKED | CT_NEW;
-    e[E::STATUS] &= ~Status::BUSY;
+    end_change(e);
     return true;
   }
 

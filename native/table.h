@@ -3,6 +3,7 @@
 #pragma once
 #include "entry.h"
 #include <cstddef>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 
@@ -16,6 +17,17 @@ inline uint64_t get64(const uint32_t* at) {
 inline void put64(uint32_t* at, uint64_t value) { std::memcpy(at, &value, 8); }
 
 constexpr uint32_t SLOT_ENTRY = 0xffffff;
+
+// An entry's stores lie between these two: what a crash leaves marked is torn, and recovery mends it. The fences keep the
+// compiler from moving stores out; x86 retires them in order.
+inline void begin_change(uint32_t* e, uint32_t status) {
+  e[E::STATUS] = status | Status::BUSY;
+  std::atomic_thread_fence(std::memory_order_release);
+}
+inline void end_change(uint32_t* e) {
+  std::atomic_thread_fence(std::memory_order_release);
+  e[E::STATUS] &= ~Status::BUSY;
+}
 
 struct Table {
   uint32_t* words;
