@@ -28,8 +28,8 @@ interface SectionBody {
   groups: Group[];
   blocks: Block[];
   ports: InternedRecord[];
-  /** Some rule names a port. */
-  usesNames: boolean;
+  /** Names of ports that rules give. */
+  names: readonly string[];
   digest: Digest;
 }
 
@@ -69,7 +69,7 @@ export class Sections {
       groups: [],
       blocks: [],
       ports: [],
-      usesNames: rules.some(({ ports }) => namesOf(ports).length > 0),
+      names: rules.flatMap(({ ports }) => namesOf(ports)),
       digest: new Digest(),
     };
     rules.forEach(({ peers, ports }, index) => {

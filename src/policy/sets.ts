@@ -45,7 +45,7 @@ export class PolicySets {
   hold(user: Selection, direction: DirectionCode, list: readonly Section[], own: OwnPorts): PolicySet | null {
     if (list.length === 0) return null;
     for (const section of list) this.sections.open(section, this.groups);
-    const usesNames = list.some(({ body }) => body!.usesNames);
+    const usesNames = list.some(({ body }) => body!.names.length > 0);
     const ports = direction === Direction.Ingress && usesNames ? own : null;
     const key = new Digest().word(direction).text(ports?.record.key ?? '');
     for (const { deny } of list) key.word(deny);
@@ -119,7 +119,10 @@ export class PolicySets {
 function digestOf({ direction, sections, ports }: PolicySet): Digest {
   const digest = new Digest().word(direction);
   for (const { body } of sections) digest.join(body!.digest);
-  for (const { name, protocol, port } of ports?.list ?? []) digest.text(name).text(protocol).word(port);
+  if (ports === null) return digest;
+  // Those that these rules ask for: what others ask for, or once asked for, is nothing to them.
+  const names = new Set(sections.flatMap(({ body }) => body!.names));
+  for (const { name, protocol, port } of ports.list) if (names.has(name)) digest.text(name).text(protocol).word(port);
   return digest;
 }
 
