@@ -37,7 +37,11 @@ export function poolsOf(flows: Flows, seed: number): PoolMemory[] {
   ];
 }
 
-const tableOf = (flows: number) => ({ conntrack: { max: flows + 65_536, maxPerEndpoint: flows } });
+/** Room for the flows; records outlast the run, so that connections' counters don't hang on how long it takes. */
+const tableOf = (flows: number) => ({
+  conntrack: { max: flows + 65_536, maxPerEndpoint: flows },
+  netflow: { idleTimeout: 3600, activeTimeout: 3600 },
+});
 
 /** An engine with the flows of its pools established: of every second pool, or of the first where `flows` says how many. */
 export async function established(
