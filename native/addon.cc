@@ -172,7 +172,7 @@ ShardHandle& shard_of(const CallbackInfo& info, size_t index) {
 
 seine::PolicyContext policy_context(const CallbackInfo& info, size_t index);
 
-// setGeneration(shard, metering, routes, owners, ownNode, ports, hosts, regions, endpoints, memo, programs)
+// setGeneration(shard, metering, routes, owners, ownNode, ports, hosts, regions, endpoints, memo, programs, peers, tunnelPort)
 Napi::Value SetGeneration(const CallbackInfo& info) {
   ShardHandle& handle = shard_of(info, 0);
   const auto map = [&](size_t index) {
@@ -189,9 +189,11 @@ Napi::Value SetGeneration(const CallbackInfo& info) {
   next.own_node = map(4);
   next.ports = ports.data;
   next.policy = policy_context(info, 6);
+  next.peers = map(11);
+  next.tunnel_port = number(info, 12, "tunnelPort is a UDP port", 0xffff);
   handle.generation = next;
   handle.has_generation = true;
-  hold(info, handle.held_generation, 2, 11);
+  hold(info, handle.held_generation, 2, 12);
   return info.Env().Undefined();
 }
 

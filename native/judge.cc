@@ -11,7 +11,7 @@ constexpr uint32_t RING = 4 * GROUP;
 constexpr uint32_t OUTPUT_STAGE = 11;
 // src/batch/drop-reason.ts, pipeline/forwarding.ts, pipeline/shard.ts.
 constexpr uint32_t PORT_TUNNEL = 1, PORT_GATEWAY = 2, PORT_LOCAL = 65534;
-constexpr uint32_t ROUTE_LOCAL_POD = 1, ROUTE_TUNNEL = 2, ROUTE_NO_SUCH_ENDPOINT = 3, ROUTE_GATEWAY_ADDRESS = 4;
+constexpr uint32_t ROUTE_LOCAL_POD = 1, ROUTE_TUNNEL = 2, ROUTE_NO_SUCH_ENDPOINT = 3, ROUTE_GATEWAY_ADDRESS = 4, ROUTE_OWN_NODE = 5;
 constexpr uint8_t KIND_UNKNOWN = 0, KIND_POD = 3;
 constexpr uint32_t TOTAL_ENTRIES = 0, TOTAL_CONNECTIONS = 2, TOTALS_WORDS = 16;
 
@@ -238,8 +238,28 @@ struct Flight {
   Packet packet;
   uint32_t address[8];
   uint32_t candidate;
+  // Octets of a carrier in front of the frame, and of the frame; 0 where there is no carrier.
+  uint32_t carrier, inner;
   bool common;
 };
+
+constexpr uint32_t VXLAN_SIZE = 8, UDP_SIZE = 8;
+
+// The frame inside a VXLAN packet (RFC 7348) that is addressed to this node and comes from one that is known: octets in front of
+// it, and its own in `inner`. 0: it is no such packet, or something about it is for src/pipeline/decapsulate.ts to say.
+template <typename Crc>
+uint32_t carrier_of(const Generation& g, const uint8_t* frame, uint32_t length, uint32_t wire_length, uint32_t& inner) {
+  uint32_t address[8];
+  Packet outer;
+  if (!read_common<Crc>(frame, length, wire_length, address, outer) || outer.protocol != PROTOCOL_UDP || outer.ports >> 16 != g.tunnel_port) return 0;
+  const int family = outer.kind == IP6 ? 6 : 4;
+  if (address_lookup(g.routes, address + 4, family) >> 24 != ROUTE_OWN_NODE || address_lookup(g.peers, address, family) == 0) return 0;
+  const uint32_t udp = 14 + (family == 6 ? 40 : 20);
+  const uint32_t udp_length = load16(frame + udp + 4), carrier = udp + UDP_SIZE + VXLAN_SIZE;
+  if (udp_length < UDP_SIZE + VXLAN_SIZE + 14 || carrier > length || (frame[udp + UDP_SIZE] & 0x08) == 0) return 0;
+  inner = udp_length - UDP_SIZE - VXLAN_SIZE;
+  return inner <= length - carrier ? carrier : 0;
+}
 
 // One call's state. Each stage is a function of its own, never inlined into another: together they would want more registers
 // than there are.
@@ -253,6 +273,7 @@ struct Call {
   bool stamp;
   int32_t* rest;
   uint32_t left;
+  bool all_taken;  // every later row may be of a connection that an earlier one left
   uint64_t now;
   Counts counts;
   Flight* ring;
@@ -265,7 +286,7 @@ template <typename Crc>
   const uint8_t* const data = call.data;
   const uint32_t* const slots = call.c.table.slots;
   const uint32_t mask = call.c.table.slot_mask, count = call.count;
-  const bool stamp = call.stamp, shift = call.options.tunnel_encapsulated;
+  const bool stamp = call.stamp, encapsulated = call.options.tunnel_encapsulated;
   const uint32_t shards = call.options.shards, shard = call.options.shard;
   uint64_t now = call.now;
   for (uint32_t r = from; r < end; r++) {
@@ -277,8 +298,18 @@ template <typename Crc>
     p.now = now;
     p.in_port = b->in_port[r];
     p.frame_octets = b->frame_octets[r];
-    f.common = read_common<Crc>(data + b->offset[r], b->length[r], b->wire_length[r], f.address, p) &&
-               !(shift && p.in_port == PORT_TUNNEL) && (shards == 1 || (p.hash >> 16) * shards >> 16 == shard);
+    const uint8_t* frame = data + b->offset[r];
+    uint32_t length = b->length[r], wire_length = b->wire_length[r];
+    f.carrier = 0;
+    f.common = true;
+    if (encapsulated && p.in_port == PORT_TUNNEL) [[unlikely]] {
+      f.carrier = carrier_of<Crc>(call.judge.g, frame, length, wire_length, f.inner);
+      f.common = f.carrier != 0;
+      frame += f.carrier;
+      length = wire_length = f.inner;
+    }
+    f.common = f.common && read_common<Crc>(frame, length, wire_length, f.address, p) &&
+               (shards == 1 || (p.hash >> 16) * shards >> 16 == shard);
     if (f.common) __builtin_prefetch(slots + (p.hash & mask));
   }
   call.now = now;
@@ -312,6 +343,31 @@ template <typename Crc>
   }
 }
 
+// The row is left to the stages, and so is every later row that may be of the same connection.
+[[gnu::noinline]] void leave(Call& call, uint32_t r, const Flight& f) {
+  const Shard& c = call.c;
+  BatchColumns* const b = call.b;
+  const bool by_table = call.options.by_table;
+  if (f.carrier != 0) {
+    // It is of the connection of the packet inside.
+    const uint32_t offset = b->offset[r], length = b->length[r], wire_length = b->wire_length[r];
+    b->offset[r] += f.carrier;
+    b->length[r] = b->wire_length[r] = f.inner;
+    parse_rows(b, call.data, r, 1, by_table);
+    c.classes[b->hash[r] & c.class_mask] = 1;
+    b->offset[r] = offset;
+    b->length[r] = length;
+    b->wire_length[r] = wire_length;
+  }
+  parse_rows(b, call.data, r, 1, by_table);
+  if ((b->flags[r] & SOUND) != 0) {
+    c.classes[b->hash[r] & c.class_mask] = 1;
+    // A carrier that only the stages can open: of which connection it is, they will tell.
+    if (f.carrier == 0 && call.options.tunnel_encapsulated && b->in_port[r] == PORT_TUNNEL) call.all_taken = true;
+  }
+  call.rest[call.left++] = static_cast<int32_t>(r);
+}
+
 // Last stage.
 [[gnu::noinline]] void decide_rows(Call& call, uint32_t from, uint32_t end) {
   const Shard c = call.c;
@@ -322,7 +378,11 @@ template <typename Crc>
     const Packet& p = f.packet;
     if (f.common) [[likely]] {
       Outcome o;
-      if (c.classes[p.hash & c.class_mask] == 0 && call.judge.decide(c, limits, p, call.data + b->offset[r], o)) [[likely]] {
+      if (c.classes[p.hash & c.class_mask] == 0 && !call.all_taken && call.judge.decide(c, limits, p, call.data + b->offset[r] + f.carrier, o)) [[likely]] {
+        if (f.carrier != 0) {
+          b->offset[r] += f.carrier;
+          b->length[r] = b->wire_length[r] = f.inner;
+        }
         if (call.options.all_columns) {
           parse_rows(b, call.data, r, 1, call.options.by_table);
           write_decision(b, r, o);
@@ -338,10 +398,7 @@ template <typename Crc>
         continue;
       }
     }
-    // For the stages, and so is every later row that may be of the same connection.
-    parse_rows(b, call.data, r, 1, call.options.by_table);
-    if (b->flags[r] & SOUND) c.classes[b->hash[r] & c.class_mask] = 1;
-    call.rest[call.left++] = static_cast<int32_t>(r);
+    leave(call, r, f);
   }
 }
 
@@ -350,7 +407,7 @@ uint32_t judge_common(const Shard& c, const Generation& g, BatchColumns* b, cons
                       uint64_t& clock, bool stamp, int32_t* rest) {
   const Judge judge{c, g, Records{c}};
   Flight ring[RING];  // not cleared: each is written before it is read
-  Call call{c, judge, b, data, count, options, stamp, rest, 0, clock, Counts{}, ring};
+  Call call{c, judge, b, data, count, options, stamp, rest, 0, false, clock, Counts{}, ring};
   std::memset(c.classes, 0, c.class_mask + 1);
   // The stages are a group of rows apart, so that each finds in the cache what the one before asked for.
   const uint32_t groups = (count + GROUP - 1) / GROUP;

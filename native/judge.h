@@ -10,7 +10,7 @@ struct JudgeOptions {
   uint32_t shard, shards;  // rows of other shards are left
   bool all_columns;        // fill every column of the rows that are finished, not only what front ends read
   bool by_table;           // tuple hash by table
-  // Port 1 brings encapsulated frames: they are left.
+  // Port 1 brings frames in VXLAN: the row becomes the inner frame where it is finished.
   bool tunnel_encapsulated;
 };
 

@@ -42,6 +42,8 @@ struct Generation {
   const uint32_t* routes;
   const uint32_t* owners;
   const uint32_t* own_node;
+  const uint32_t* peers;   // other nodes' addresses
+  uint32_t tunnel_port;    // VXLAN's UDP port
   const uint8_t* ports;  // 8 octets a port number: MAC, 1 where the MAC is known, PortKind
   PolicyContext policy;
 };

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -157,7 +158,9 @@ int main(int argc, char** argv) {
         scribble(client, own);
       }
     });
-    for (bool open = true; open && std::chrono::steady_clock::now() < until;) {
+    // A client that has scribbled its rings to a standstill makes room for the next.
+    const auto end = std::min(until, std::chrono::steady_clock::now() + std::chrono::milliseconds(200));
+    for (bool open = true; open && std::chrono::steady_clock::now() < end;) {
       const size_t size = FRAME_MAX_SIZE + rng() % 4096;
       const auto data = std::make_unique<uint8_t[]>(size);
       const auto received = poller.receive(batch.get(), data.get(), size, 1 + rng() % BATCH_ROWS);

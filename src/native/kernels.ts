@@ -346,7 +346,7 @@ export const addressOf = (words: Uint32Array): number => (nativeEnabled ? (theAd
 export const JudgeFlag = {
   AllColumns: 1, // fill every column of the rows that are finished, not only those that front ends read
   HashByTable: 2,
-  TunnelEncapsulated: 4, // port 1 brings encapsulated frames: they are left
+  TunnelEncapsulated: 4, // port 1 brings frames in VXLAN
   StampTimes: 8,
 } as const;
 
@@ -357,6 +357,8 @@ interface GenerationMemory {
   ownerMap: Uint32Array;
   ownNodeMap: Uint32Array;
   ports: Uint8Array;
+  peerMap: Uint32Array;
+  tunnelPort: number;
 }
 
 /** The native judging, whose reference are the stages (pipeline/native-shard.ts). */
@@ -385,6 +387,8 @@ export function judgeKernels(): JudgeKernels {
         c.endpoints,
         c.memo,
         c.programs,
+        m.peerMap,
+        m.tunnelPort,
       ),
     judgeBatch: (handle, batch, flags, shard, shards) =>
       a.judgeBatch!(handle, batch.block, batch.data, batch.count, flags, shard, shards, batch.rest),

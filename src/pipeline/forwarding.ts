@@ -107,6 +107,9 @@ export class Forwarding {
   get ownNodeMap(): AddressMapData {
     return this.data.ownNodeAddresses;
   }
+  get peerMap(): AddressMapData {
+    return this.data.peers;
+  }
   /** Route.* << 24 | number for the address whose four words begin at `at`. */
   route(address: Uint32Array, at: number, family: 4 | 6): number {
     return this.routes.lookup(address, at, family);

@@ -183,7 +183,7 @@ test('memif: sanitizers are silent while a client writes to its rings at random'
   assert.equal(run.status, 0, `seed ${seed}: status ${run.status} ${run.stderr.slice(0, 4000)}`);
   const [, clients, closed, frames, sent] =
     /^(\d+) clients, (\d+) closed, (\d+) frames, \d+ of bad size, (\d+) sent back/.exec(run.stdout) ?? [];
-  assert.ok(Number(clients) > 3 && Number(closed) >= Number(clients) - 1, run.stdout);
+  assert.ok(Number(clients) > 3 && Number(closed) > Number(clients) / 2, run.stdout);
   assert.ok(Number(frames) > 100 && Number(sent) > 10, run.stdout);
   t.diagnostic(run.stdout.trim());
 });

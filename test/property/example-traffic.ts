@@ -25,6 +25,8 @@ export function exampleShard(
   policies: boolean,
   tables = ConnectionTable.allocate(2048),
   fastPath = true,
+  /** Packets on the tunnel port are decapsulated already. */
+  replay = true,
 ): { shard: Shard; pods: End[] } {
   const read = applyObjects(emptyObjects(), readManifest(EXAMPLE_CLUSTER, 'example').inputs).objects;
   const objects = policies ? read : { ...read, networkPolicies: new Map() };
@@ -47,7 +49,7 @@ export function exampleShard(
     fastPath,
     idleTimeout: 10,
     activeTimeout: 60,
-    replay: true,
+    replay,
   } as const;
   const shard = new Shard(settings, tables, allocateCounters(), allocateSharedState(), new RecordsRing());
   shard.swap({
