@@ -16,7 +16,7 @@ import { QUESTION } from '../../src/policy/questions.js';
 import { RuleRegistry } from '../../src/policy/rule-registry.js';
 import { ADDRESSES4, ADDRESSES6, cluster, endpointsOf, PACKETS } from './policy-clusters.js';
 
-const RUNS = process.env.SEINE_SLOW === '1' ? 2000 : 40;
+const RUNS = process.env.SEINE_SLOW === '1' ? 400 : 40;
 const PEERS = [...ADDRESSES4, ...ADDRESSES6].map((text) => ({ text, ...parseAddress(text)! }));
 const native = nativeKernels();
 /** Fewer than there are: many changes are to be seen. */

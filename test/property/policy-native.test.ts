@@ -12,7 +12,7 @@ import { RuleRegistry } from '../../src/policy/rule-registry.js';
 import { ADDRESSES4, ADDRESSES6, cluster, endpointsOf, PACKETS } from './policy-clusters.js';
 
 const native = nativeKernels();
-const RUNS = process.env.SEINE_SLOW === '1' ? 3000 : 100;
+const RUNS = process.env.SEINE_SLOW === '1' ? 1000 : 100;
 const PEERS = [...ADDRESSES4, ...ADDRESSES6].map((text) => parseAddress(text)!);
 
 /** Every packet of every peer at the ports 0 … `ports` − 1 in both directions. */
