@@ -221,7 +221,7 @@ for (const tunnel of [false, true])
         const judged = BATCHES * ROWS;
         t.diagnostic(`${left} of ${judged} rows left to the stages`);
         // Else the stages would be held against themselves.
-        assert.ok(left < judged * (policies ? 0.8 : 0.5), `${left} of ${judged}`);
+        assert.ok(left < judged * (tunnel ? 0.97 : policies ? 0.8 : 0.5), `${left} of ${judged}`);
         assert.ok(left > 0);
         assert.equal(decapsulated > BATCHES / 4, tunnel, `${decapsulated} decapsulated natively`);
       });
