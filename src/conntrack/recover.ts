@@ -13,7 +13,7 @@ import type { FlowAccounting } from './flow-accounting.js';
 import { P } from './plan-table.js';
 import { SCTP_STATE_NAMES } from './sctp-state.js';
 import { type ConnectionTable, H, HEADER_WORDS, WHEEL_SLOTS } from './table.js';
-import { Side } from './tcp-state.js';
+import { MAX_ACK_WINDOW, Side } from './tcp-state.js';
 
 export interface Recovery {
   /** Entries kept: connections, denied ones and loose records; of them connections. */
@@ -310,7 +310,8 @@ class EntryJudge {
     const { words } = this.table;
     for (let side = 0; side < 2; side++) {
       const s = at + E.tcp + side * TCP_WORDS;
-      const behind = ((words[s + T.end]! - words[s + T.maxEnd]!) | 0) > 0 && words[s + T.maxWindow] !== 0;
+      // A side's first acknowledgement may lie that far back of what its peer has sent, and sets how far the peer may go.
+      const behind = ((words[s + T.end]! - words[s + T.maxEnd]!) | 0) > MAX_ACK_WINDOW && words[s + T.maxWindow] !== 0;
       if (!torn && !behind) continue;
       // A side that has sent nothing has no window, and none is made up for it.
       if (words[s + T.maxWindow] === 0) continue;
