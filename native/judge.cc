@@ -1,4 +1,5 @@
 #include "judge.h"
+#include "each_row.h"
 #include "parse.h"
 #include "records.h"
 #include "tcp_track.h"
@@ -6,7 +7,6 @@
 namespace seine {
 namespace {
 
-constexpr uint32_t GROUP = 16;
 constexpr uint32_t RING = 4 * GROUP;
 constexpr uint32_t OUTPUT_STAGE = 11;
 // src/batch/drop-reason.ts, pipeline/forwarding.ts, pipeline/shard.ts.
@@ -434,59 +434,10 @@ uint32_t judge_batch(const Shard& c, const Generation& g, BatchColumns* b, const
 }
 
 uint32_t judge_rows(const Shard& c, const Generation& g, BatchColumns* b, const uint8_t* data, const int32_t* rows, uint32_t count, int32_t* rest) {
-  const Table& t = c.table;
-  Judge judge{c, g, Records{c}};
-  Counts counts;
+  const Judge judge{c, g, Records{c}};
   const RecordLimits limits(c.record_timeouts);
-  std::memset(c.classes, 0, c.class_mask + 1);
-  uint32_t left = 0;
-  const auto slot = [&](uint32_t i) __attribute__((always_inline)) { return t.slots + (b->hash[rows[i]] & t.slot_mask); };
-  const auto slots = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) __builtin_prefetch(slot(i));
-  };
-  const auto entries = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) {
-      const uint32_t held = t.candidate(b->hash[rows[i]]);
-      if (held == 0) continue;
-      const uint32_t* e = t.entry(held - 1);
-      __builtin_prefetch(e, 1);
-      __builtin_prefetch(e + 16, 1);
-    }
-  };
-  const auto plans = [&](uint32_t from) __attribute__((always_inline)) {
-    for (uint32_t i = from; i < std::min(count, from + GROUP); i++) {
-      const uint32_t held = t.candidate(b->hash[rows[i]]);
-      if (held == 0) continue;
-      const uint32_t* e = t.entry(held - 1);
-      const uint32_t r = static_cast<uint32_t>(rows[i]);
-      const uint32_t turn = e[E::SRC] == b->address[r * 8 + (b->kind[r] == IP6 ? 3 : 0)] ? 0 : DIRECTION_WORDS;
-      __builtin_prefetch(t.plan(e[E::DIRECTION + turn + D::PLAN]));
-    }
-  };
-  for (uint32_t group = 0; group < 3 * GROUP; group += GROUP) slots(group);
-  for (uint32_t group = 0; group < 2 * GROUP; group += GROUP) entries(group);
-  plans(0);
-  for (uint32_t group = 0; group < count; group += GROUP) {
-    slots(group + 3 * GROUP);
-    entries(group + 2 * GROUP);
-    plans(group + GROUP);
-    for (uint32_t i = group; i < std::min(count, group + GROUP); i++) {
-      const uint32_t r = static_cast<uint32_t>(rows[i]);
-      uint8_t& taken = c.classes[b->hash[r] & c.class_mask];
-      Packet p;
-      Outcome o;
-      if (taken == 0 && read_columns(b, r, p) && judge.decide(c, limits, p, data + b->offset[r], o)) {
-        write_verdict(b, r, o);
-        write_decision(b, r, o);
-        count_packet(c, counts, o.plan, p.frame_octets);
-        continue;
-      }
-      if (b->flags[r] & SOUND) taken = 1;
-      rest[left++] = static_cast<int32_t>(r);
-    }
-  }
-  counts.add_to(c);
-  return left;
+  return each_row(c, b, rows, count, rest,
+                  [&](const Packet& p, uint32_t r, Outcome& o) { return judge.decide(c, limits, p, data + b->offset[r], o); });
 }
 
 }  // namespace seine
