@@ -2,7 +2,7 @@
  * `/metrics` of a service: collected in a thread of its own, so that neither the front ends in the main thread nor the shards are
  * held up by it. The main thread adds what only it knows: states of workers, what exporters sent, the process's own families.
  */
-import { setImmediate, setTimeout as delay } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import type { TableMemory } from '../conntrack/table.js';
 import type { RuleInfo } from '../engine/engine-view.js';
@@ -16,14 +16,10 @@ import type { MetricsEngine } from './source.js';
 
 export interface ScrapedEngine extends MetricsEngine {
   metricsMemory(): { counters: CounterMemory[]; tables: TableMemory[] };
-  /** Has the shards add up what they count on the side. */
-  beforeScrape?(): Promise<void>;
 }
 
 /** Rules handed over in one message: their copying holds the main thread up for a fraction of a millisecond. */
 const RULES_A_MESSAGE = 250;
-/** A shard that does not answer by then is scraped as it is. */
-const BEFORE_SCRAPE_MS = 100;
 
 export class MetricsThread implements Metrics {
   private readonly pool: Piscina;
@@ -62,14 +58,6 @@ export class MetricsThread implements Metrics {
 
   private async scrape(openMetrics: boolean, selection: Selection): ReturnType<Metrics['metrics']> {
     const { engine } = this;
-    if (engine.beforeScrape !== undefined) {
-      const wait = new AbortController();
-      await Promise.race([
-        engine.beforeScrape(),
-        delay(BEFORE_SCRAPE_MS, undefined, { signal: wait.signal }).catch(() => {}),
-      ]);
-      wait.abort();
-    }
     for (;;) {
       await this.tellRules();
       const { thread, rules, text } = await this.run({

@@ -79,25 +79,6 @@ test('metrics-thread: what was answered before a scrape is in it; rules come and
   assert.equal(await value('seine_policy_rules'), first);
 });
 
-test('metrics-thread: shards are asked to add up first, and one that does not answer is not waited for', async (t) => {
-  const { engine, closeAfter } = await startEngine(t, { example: false });
-  let asked = 0;
-  const slow = new MetricsThread(
-    new Proxy(engine, {
-      get: (of, key) =>
-        key === 'beforeScrape'
-          ? () => {
-              asked++;
-              return new Promise(() => {});
-            }
-          : (Reflect.get(of, key).bind?.(of) ?? Reflect.get(of, key)),
-    }) as typeof engine,
-  );
-  closeAfter(slow);
-  assert.match(textOf((await slow.metrics()).body), /^seine_packets_total/m);
-  assert.equal(asked, 1);
-});
-
 test('metrics: families are chosen by name[] and exclude[], a * standing for any rest', async (t) => {
   const { engine, closeAfter } = await startEngine(t, { example: true });
   const thread = new MetricsThread(engine);
